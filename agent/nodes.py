@@ -1,0 +1,217 @@
+"""The four steps: (state, runtime) -> partial state. They decide; ``runtime.context.services`` does."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from langgraph.runtime import Runtime
+from langgraph.types import Send
+
+from agent import verdict
+from agent.deps import RunContext
+from agent.events import Inspected, QueuePlace, Retrieved, StepFinished, StepStarted, Token
+from agent.prompts import mounting_question
+from agent.state import AnalysisState, ClassifyTask
+from services.errors import Cancelled, HerdLensError, ModelError
+from services.schema import Answer, Decision, Novelty, Report, VariantResult
+
+log = logging.getLogger(__name__)
+
+
+def inspect(state: AnalysisState, runtime: Runtime[RunContext]) -> dict[str, Any]:
+    """Validate and decode the clip once; measure picture quality."""
+    services, emit = runtime.context.services, runtime.stream_writer
+    request, started = state["request"], time.perf_counter()
+    emit(StepStarted("inspect"))
+    clip = services.open_clip(request.path, request.window, runtime.context.cancelled)
+    quality = services.measure_quality(clip)
+    times = services.frame_times(clip)
+    seconds = time.perf_counter() - started
+    emit(Inspected(clip, quality, times))
+    emit(StepFinished("inspect", seconds))
+    warnings = [*clip.warnings, *(finding.text for finding in quality.findings)]
+    return {
+        "clip": clip,
+        "quality": quality,
+        "frame_times_s": times,
+        "warnings": warnings,
+        "timings": {"inspect_s": seconds},
+    }
+
+
+def retrieve(state: AnalysisState, runtime: Runtime[RunContext]) -> dict[str, Any]:
+    """Look up similar reference clips; measure how far the pictures lie from the training data."""
+    services, emit = runtime.context.services, runtime.stream_writer
+    mode, started = state["request"].retrieval, time.perf_counter()
+    _stop_if_cancelled(runtime)
+    emit(StepStarted("retrieve"))
+    neighbourhood = services.find_references(state["clip"], mode)
+    novelty = services.measure_novelty(state["clip"])
+    seconds = time.perf_counter() - started
+    emit(Retrieved(neighbourhood))
+    emit(StepFinished("retrieve", seconds))
+    warnings = []
+    if mode != "off" and not neighbourhood.shown:
+        warnings.append("The reference library is empty, so nothing was compared; add annotated clips to it.")
+    if novelty.outside:
+        warnings.append(_novelty_sentence(novelty))
+    return {
+        "neighbourhood": neighbourhood,
+        "novelty": novelty,
+        "warnings": warnings,
+        "timings": {"retrieve_s": seconds},
+    }
+
+
+def fan_out(state: AnalysisState, runtime: Runtime[RunContext]) -> Sequence[Send]:
+    """One branch of classify per variant. A variant whose adapter cannot be used still gets its branch, which
+    then reports the reason: one failing variant does not take the other down."""
+    variants = state["request"].variants
+    return [
+        Send(
+            "classify",
+            ClassifyTask(
+                clip=state["clip"],
+                neighbourhood=state["neighbourhood"],
+                variant=variant,
+                adapter=state["request"].adapter,
+                together=len(variants),
+            ),
+        )
+        for variant in variants
+    ]
+
+
+def classify(task: ClassifyTask, runtime: Runtime[RunContext]) -> dict[str, Any]:
+    """Ask the vision-language model: stream its text, then score both continuations of ``Status:``."""
+    services, emit = runtime.context.services, runtime.stream_writer
+    variant, started = task["variant"], time.perf_counter()
+    _stop_if_cancelled(runtime)
+    emit(StepStarted("classify", variant))
+    hood = task["neighbourhood"]
+    adapter: str | None = None
+    try:
+        adapter = services.adapter_for(variant, task["adapter"])
+        answer = services.ask(
+            task["clip"],
+            variant,
+            adapter,
+            mounting_question(hood.mode, hood.shown),
+            together=task["together"],
+            on_token=lambda channel, text: emit(Token(variant, channel, text)),
+            on_place=lambda place: emit(QueuePlace(variant, place)),
+            cancelled=runtime.context.cancelled,
+        )
+    except Cancelled:
+        raise
+    except HerdLensError as error:
+        answer = Answer(variant, adapter, error=str(error), seconds=time.perf_counter() - started)
+    except Exception as error:  # the other variant must still answer; details for engineers go to the log
+        log.exception("the %s variant failed", variant)
+        text = f"The {variant} model failed ({type(error).__name__}); see the log for details."
+        answer = Answer(variant, adapter, error=text, seconds=time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    emit(StepFinished("classify", seconds, variant))
+    return {"answers": [answer], "timings": {"classify_s": seconds}}
+
+
+def report(state: AnalysisState, runtime: Runtime[RunContext]) -> dict[str, Any]:
+    """Judge every variant, choose the one that speaks for the clip, and put everything into one object."""
+    services, emit = runtime.context.services, runtime.stream_writer
+    emit(StepStarted("report"))
+    request, answers = state["request"], {answer.name: answer for answer in state["answers"]}
+    hood, quality, novelty = state["neighbourhood"], state["quality"], state["novelty"]
+    if all(answer.error for answer in answers.values()):
+        raise ModelError(" ".join(dict.fromkeys(answer.error or "" for answer in answers.values())))
+
+    warnings = list(state.get("warnings", []))
+    judged: dict[str, tuple[VariantResult, verdict.Judgement]] = {}
+    for name in request.variants:
+        answer = answers[name]
+        text = verdict.text_verdict(answer.answer)
+        judgement = verdict.judge(
+            None if answer.error else answer.scores,
+            "unparsed" if answer.error else text,
+            hood.vote,
+            services.calibration(hood.mode, name),
+            quality=quality,
+            novelty=novelty,
+        )
+        judged[name] = (_variant_result(answer, text, judgement), judgement)
+        warnings += _variant_warnings(answer, text)
+
+    speaker = next(name for name in ("tuned", "base") if name in judged and not answers[name].error)
+    if "tuned" in judged and speaker == "base":
+        warnings.append("The tuned model failed, so the base model's answer decides.")
+    result, judgement = judged[speaker]
+    if services.notice:
+        warnings.append(services.notice)
+    finished = Report(
+        clip=state["clip"],
+        profile=services.profile_name,
+        model=services.model_name,
+        retrieval=hood.mode,
+        verdict=judgement.verdict,
+        p_mounting=judgement.p_mounting,
+        decided_by=Decision(judgement.rule, result.name),
+        reason=verdict.reason_of(result.answer),
+        variants=tuple(judged[name][0] for name in request.variants),
+        neighbours=_shown_then_voters(state),
+        quality=quality,
+        timings=state["timings"] | {"total_s": sum(state["timings"].values())},
+        warnings=tuple(dict.fromkeys(warnings)),
+        frame_times_s=state["frame_times_s"],
+        preprocessing=services.preprocessing_digest(),
+        created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+    emit(StepFinished("report", 0.0))
+    return {"report": finished}
+
+
+def _variant_result(answer: Answer, text: str, judgement: verdict.Judgement) -> VariantResult:
+    return VariantResult(
+        name=answer.name,
+        adapter=answer.adapter,
+        p_mounting=verdict.softmax_mounting(answer.scores) if answer.scores else None,
+        verdict=judgement.verdict,
+        text_verdict=text,  # type: ignore[arg-type]
+        reasoning=answer.reasoning,
+        answer=answer.answer,
+        finish_reason=answer.finish_reason,
+        seconds=answer.seconds,
+        error=answer.error,
+    )
+
+
+def _variant_warnings(answer: Answer, text: str) -> list[str]:
+    if answer.error:
+        return [f"The {answer.name} model gave no answer: {answer.error}"]
+    found = []
+    if answer.finish_reason == "length":
+        found.append(f"The {answer.name} model's answer was cut off at its length limit.")
+    if answer.scores and text != "unparsed":
+        scored = "mounting" if answer.scores[0] >= answer.scores[1] else "normal"
+        if scored != text:
+            found.append(f"The {answer.name} model's text says {text}, but its score says {scored}; the score decides.")
+    return found
+
+
+def _shown_then_voters(state: AnalysisState) -> tuple[Any, ...]:
+    hood = state["neighbourhood"]
+    return tuple({hit.id: hit for hit in (*hood.shown, *hood.voters)}.values())
+
+
+def _novelty_sentence(novelty: Novelty) -> str:
+    return (
+        "These pictures are unlike anything this profile's models were trained on "
+        f"(distance {novelty.score:.1f}, limit {novelty.limit:.1f}), so the verdict is unclear."
+    )
+
+
+def _stop_if_cancelled(runtime: Runtime[RunContext]) -> None:
+    if runtime.context.cancelled.is_set():
+        raise Cancelled("The analysis was cancelled.")

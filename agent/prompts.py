@@ -1,0 +1,51 @@
+"""What is asked. Training, evaluation and serving use exactly these words.
+
+The definition names what counts (any cattle, either sex, short and failed attempts) and what looks alike: without
+it the source's model argued true cases away because "both animals are cows" (TRAPS, Language). Descriptions of
+reference clips are data: quoted, one line, shortened, and stripped of anything that a chat template or the verdict's
+parser could take for structure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from services.schema import Hit, RetrievalMode
+
+TASK = (
+    "Watch the cattle in this video. Mounting means that one animal rises and puts its front legs or chest on another "
+    "animal. Cattle of either sex count, and short or failed attempts count. Standing close, walking past, resting the "
+    "chin, pushing with the head, sniffing, lying down and getting up are normal."
+)
+CLOSING = "Explain what you see, then end with Status: Mounting or Status: Normal."
+COMPARE = "These cases are other videos. Judge this video by its own pictures."
+
+DESCRIPTION_LIMIT = 320
+"""Characters of a reference description that are shown; longer ones end in an ellipsis."""
+
+_MARKUP = re.compile(r"<[^<>]{0,80}>")
+_STATUS = re.compile(r"\b(status|answer)\s*[:：]", re.IGNORECASE)
+
+
+def quoted(description: str) -> str:
+    """One harmless line of ``description``: no markup, no quotes, no ``Status:``, at most DESCRIPTION_LIMIT long."""
+    text = _STATUS.sub(r"\1", _MARKUP.sub(" ", description))
+    text = " ".join(text.replace('"', "'").replace("<", " ").replace(">", " ").split())
+    return text if len(text) <= DESCRIPTION_LIMIT else text[: DESCRIPTION_LIMIT - 1].rstrip() + "…"
+
+
+def context(mode: RetrievalMode, shown: Sequence[Hit]) -> str:
+    """The paragraph about reference clips: two named cases for ``contrastive`` (labels named by us), one similar
+    video without its label for ``nearest`` (as the source does), nothing for ``off`` or when nothing was found."""
+    if mode == "off" or not shown:
+        return ""
+    if mode == "nearest":
+        return f'A similar earlier video was described like this: "{quoted(shown[0].description)}" {COMPARE}'
+    cases = " ".join(f'A {hit.label} case: "{quoted(hit.description)}"' for hit in shown)
+    return f"{cases} {COMPARE}"
+
+
+def mounting_question(mode: RetrievalMode = "off", shown: Sequence[Hit] = ()) -> str:
+    """The whole question that stands after the video."""
+    return "\n".join(part for part in (TASK, context(mode, shown), CLOSING) if part)

@@ -1,0 +1,112 @@
+"""Model text and scores to a verdict. Pure functions; no model, no file.
+
+The score decides, never the text: p_vlm is the softmax over the summed log-probabilities of the two complete
+continuations of ``Status:``; the calibrated probability joins it with the neighbours' vote; confidence below the
+calibrated thresholds, pictures unlike the training data and useless pictures are *unclear*.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from services.schema import Calibration, Novelty, Quality, TextVerdict, Verdict
+
+EPSILON = 1e-6
+"""Probabilities are kept this far from 0 and 1 before their logit is taken."""
+
+_THINK_CLOSE = "</think>"
+_STATUS_LINE = re.compile(r"^[\s>*_#-]*status\s*[:：]\s*[*_\"']*\s*(mounting|normal)\b", re.IGNORECASE | re.MULTILINE)
+_ANY_STATUS = re.compile(r"\bstatus\s*[:：]", re.IGNORECASE)
+
+
+def split_thinking(text: str) -> tuple[str, str]:
+    """(reasoning, answer). What stands before the last ``</think>`` is reasoning; a ``<think>`` that was never
+    closed means that the whole text is reasoning and there is no answer."""
+    head, closed, tail = text.rpartition(_THINK_CLOSE)
+    if closed:
+        return head.replace("<think>", "").strip(), tail.strip()
+    if "<think>" in text:
+        return text.replace("<think>", "").strip(), ""
+    return "", text.strip()
+
+
+def text_verdict(answer: str) -> TextVerdict:
+    """What the last ``Status:`` of the answer says; ``unparsed`` when there is none or it says something else.
+
+    >>> text_verdict("Status: Normal at first.\\nStatus: Mounting")
+    'mounting'
+    >>> text_verdict("Nothing about this is Normal.")
+    'unparsed'
+    """
+    matches = list(_STATUS_LINE.finditer(answer))
+    anywhere = list(_ANY_STATUS.finditer(answer))
+    if not matches or anywhere[-1].start() > matches[-1].end():
+        return "unparsed"
+    return "mounting" if matches[-1].group(1).lower() == "mounting" else "normal"
+
+
+def reason_of(answer: str) -> str:
+    """The answer without its closing ``Status:`` line: one paragraph for a person to read."""
+    matches = list(_STATUS_LINE.finditer(answer))
+    text = answer[: matches[-1].start()] if matches else answer
+    return " ".join(text.split())
+
+
+def softmax_mounting(scores: tuple[float, float]) -> float:
+    """p(mounting) from the summed log-probabilities (mounting, normal) of the two complete continuations."""
+    return 1.0 / (1.0 + math.exp(max(-700.0, min(700.0, scores[1] - scores[0]))))
+
+
+def logit(p: float) -> float:
+    p = min(max(p, EPSILON), 1.0 - EPSILON)
+    return math.log(p / (1.0 - p))
+
+
+def combine(p_vlm: float, vote: float | None, calibration: Calibration) -> float:
+    """Calibrated p(mounting): logistic in logit(p_vlm) and the centred vote (see ``Calibration``)."""
+    z = calibration.bias + calibration.weight_vlm * logit(p_vlm)
+    if vote is not None:
+        z += calibration.weight_vote * (2.0 * vote - 1.0)
+    return 1.0 / (1.0 + math.exp(max(-700.0, min(700.0, -z))))
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict with the calibrated probability (None without a score) and the rule that gave it."""
+
+    verdict: Verdict
+    p_mounting: float | None
+    rule: str
+
+
+def judge(
+    scores: tuple[float, float] | None,
+    text: TextVerdict,
+    vote: float | None,
+    calibration: Calibration,
+    *,
+    quality: Quality,
+    novelty: Novelty,
+) -> Judgement:
+    """The verdict of one variant. Blocking picture quality and novelty come first: no probability outweighs them.
+    Without scores (a server that gives no log-probabilities) the text decides alone, without a probability."""
+    if scores is None:
+        p = None
+        verdict: Verdict = "unclear" if text == "unparsed" else text
+        rule = "text only"
+    else:
+        p = combine(softmax_mounting(scores), vote, calibration)
+        rule = "model score" if vote is None else "model score + neighbour vote"
+        if p >= calibration.mounting_above:
+            verdict = "mounting"
+        elif p <= calibration.normal_below:
+            verdict = "normal"
+        else:
+            verdict, rule = "unclear", f"{rule}: confidence too low"
+    if quality.blocking:
+        return Judgement("unclear", p, "picture unusable")
+    if novelty.outside:
+        return Judgement("unclear", p, "unlike the training clips")
+    return Judgement(verdict, p, rule)

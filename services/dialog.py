@@ -1,0 +1,167 @@
+"""(clip, question) to what the model reads. Serving, training and evaluation all go through here and must agree.
+
+The preprocessing contract is one small value, ``Preprocessing``: which frames, at which times, resized by which rule,
+through which processor. Its digest travels with every adapter, library vector and verdict.
+
+Frames arrive already sampled, with their presentation times. They are resized once, by the rule of qwen-vl-utils
+(bicubic with antialiasing to multiples of patch × merge within a pixel budget per frame), and handed to the model's
+own processor with sampling and resizing switched off. Times are exact to a millisecond: the processor computes
+``index / fps``, so it is told 1000 frames per second and indices in milliseconds; it then averages the times of the
+frames in one temporal patch and writes ``<1.3 seconds>`` before each group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from qwen_vl_utils.vision_process import smart_resize
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as tvf
+from transformers import ProcessorMixin
+from transformers.video_utils import VideoMetadata
+
+from services.errors import MismatchError
+from services.schema import Frames, Label, Sampling, digest_of
+
+CONTRACT_VERSION = 1
+TIME_BASE = 1000
+"""Units per second of the indices given to the processor: milliseconds."""
+
+STATUS = "Status:"
+STATUS_WORDS: dict[Label, str] = {"mounting": "Mounting", "normal": "Normal"}
+DEFAULT_SYSTEM: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """The contract. ``min_pixels`` and ``max_pixels`` bound one frame; ``factor`` is patch × merge; ``processor`` is
+    the class name and ``processor_digest`` covers its settings and chat template."""
+
+    sampling: Sampling
+    min_pixels: int
+    max_pixels: int
+    factor: int
+    temporal_patch: int
+    processor: str
+    processor_digest: str
+    resize: str = "bicubic-antialias"
+    rule: str = "uniform-in-time"
+    version: int = CONTRACT_VERSION
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self)
+
+    def require(self, digest: str, owner: str) -> None:
+        """Raise MismatchError unless ``digest`` (stored with ``owner``) is this contract's."""
+        if digest != self.digest:
+            raise MismatchError(
+                f"{owner} was made with preprocessing {digest[:12]}, but this profile uses {self.digest[:12]}; "
+                "rebuild it with this profile or choose the profile it was made with."
+            )
+
+
+def contract(processor: ProcessorMixin, sampling: Sampling, min_pixels: int, max_pixels: int) -> Preprocessing:
+    """The contract of ``processor`` (a Qwen-VL processor) with this sampling and pixel budget per frame."""
+    video = processor.video_processor
+    settings = {
+        key: getattr(video, key)
+        for key in ("image_mean", "image_std", "rescale_factor", "patch_size", "temporal_patch_size", "merge_size")
+    }
+    settings["chat_template"] = processor.chat_template
+    return Preprocessing(
+        sampling=sampling,
+        min_pixels=min_pixels,
+        max_pixels=max_pixels,
+        factor=video.patch_size * video.merge_size,
+        temporal_patch=video.temporal_patch_size,
+        processor=type(processor).__name__,
+        processor_digest=digest_of(settings),
+    )
+
+
+def resized_size(height: int, width: int, rule: Preprocessing) -> tuple[int, int]:
+    """(height, width) after the contract's resize: multiples of ``factor`` within the pixel budget."""
+    size: tuple[int, int] = smart_resize(
+        height, width, factor=rule.factor, min_pixels=rule.min_pixels, max_pixels=rule.max_pixels
+    )
+    return size
+
+
+def resize(rgb: np.ndarray[Any, np.dtype[np.uint8]], rule: Preprocessing) -> torch.Tensor:
+    """(T, H, W, 3) uint8 to (T, 3, h, w) uint8: the common resize that model, novelty and display share."""
+    video = torch.from_numpy(np.ascontiguousarray(rgb)).permute(0, 3, 1, 2)
+    size = resized_size(video.shape[2], video.shape[3], rule)
+    return tvf.resize(video, list(size), interpolation=InterpolationMode.BICUBIC, antialias=True)
+
+
+Message = dict[str, Any]
+
+
+def messages(question: str, *, videos: int = 1, images: int = 0, system: str | None = DEFAULT_SYSTEM) -> list[Message]:
+    """Chat messages of one user turn: media first, then the question (the source's order)."""
+    content: list[dict[str, str]] = [{"type": "image"}] * images + [{"type": "video"}] * videos
+    turn = {"role": "user", "content": [*content, {"type": "text", "text": question}]}
+    head = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []
+    return [*head, turn]
+
+
+def mounting_target(label: Label, reason: str | None) -> str:
+    """What an answer to the mounting question looks like: ``<reason>\\nStatus: Mounting``; without a reason the
+    status alone, which is the form that scoring reads."""
+    status = f"{STATUS} {STATUS_WORDS[label]}"
+    return f"{reason.strip()}\n{status}" if reason else status
+
+
+class Dialog:
+    """One processor with its contract. Stateless apart from these; safe to share between threads."""
+
+    def __init__(self, processor: ProcessorMixin, rule: Preprocessing) -> None:
+        self.processor = processor
+        self.rule = rule
+        self.tokenizer = processor.tokenizer
+        self.terminator = "<|im_end|>"
+        self.terminator_id: int = self.tokenizer.convert_tokens_to_ids(self.terminator)
+
+    def prompt(self, turns: Sequence[Message], clips: Sequence[Frames]) -> dict[str, torch.Tensor]:
+        """Processor inputs up to and including the assistant's opening, batch size 1: ``input_ids`` (1, L) int64,
+        ``attention_mask``, ``mm_token_type_ids``, ``pixel_values_videos`` (patches, C·t·p·p) float32,
+        ``video_grid_thw`` (clips, 3). ``clips`` fill the turns' videos in order."""
+        text = self.processor.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True)
+        return self._process(text, clips)
+
+    def answer_ids(self, text: str) -> torch.Tensor:
+        """(1, L) int64: tokens of a complete answer, terminator included, as generation would produce them."""
+        ids = self.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        return torch.cat([ids.long(), torch.tensor([[self.terminator_id]])], dim=1)
+
+    def text_ids(self, text: str) -> torch.Tensor:
+        """(1, L) int64: tokens of a piece of text without terminator."""
+        ids: torch.Tensor = self.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"].long()
+        return ids
+
+    def _process(self, text: str, clips: Sequence[Frames]) -> dict[str, torch.Tensor]:
+        media: dict[str, Any] = {}
+        if clips:
+            media["videos"] = [resize(clip.rgb, self.rule) for clip in clips]
+            media["video_metadata"] = [self._metadata(clip) for clip in clips]
+            media["do_sample_frames"] = False
+            media["do_resize"] = False
+            media["cap_pixels_per_frame"] = True  # without effect here; unset it would warn
+        batch = self.processor(text=[text], return_tensors="pt", **media)
+        return {key: value for key, value in batch.items() if isinstance(value, torch.Tensor)}
+
+    def _metadata(self, clip: Frames) -> VideoMetadata:
+        indices = [int(round(t * TIME_BASE)) for t in clip.pts_s]
+        return VideoMetadata(
+            total_num_frames=max(indices[-1] + 1, len(clip)),
+            fps=TIME_BASE,
+            frames_indices=indices,
+            duration=float(clip.pts_s[-1]),
+            height=clip.rgb.shape[1],
+            width=clip.rgb.shape[2],
+        )

@@ -1,0 +1,111 @@
+"""Settings and profiles: the only door to the environment.
+
+Variables: ``HERDLENS_PROFILE`` (demo), ``HERDLENS_DATA`` (the platform's user data folder), ``HERDLENS_MEDIA``
+(a folder whose long files may be analysed from the browser), ``HERDLENS_SERVER_URL``, ``HERDLENS_SERVER_KEY``.
+Profiles stand in ``profiles.toml`` beside this file; an unknown key or profile is an error.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.errors import SettingsError
+from services.schema import RetrievalMode, Sampling
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The project's folder; ``assets/`` paths in profiles resolve against it."""
+
+
+class Profile(BaseModel):
+    """One profile. ``scoring``: ``direct`` reads the two continuations right after the question; ``after_reasoning``
+    after the generated reasoning (models that think). ``neighbours`` is k of the vote."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    title: str
+    engine: Literal["transformers", "server"]
+    base_model: str
+    embedder: str
+    adapters: tuple[str, ...] = ()
+    tuned: str | None = None
+    library: str | None = None
+    calibration: str | None = None
+    compatible_bases: tuple[str, ...] = ()
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    quantisation: Literal["none", "nf4"] = "none"
+    notice: str | None = None
+    frames: int = Field(default=16, ge=2, le=768)
+    window_s: float = Field(default=60.0, gt=0.5)
+    min_pixels: int
+    max_pixels: int
+    max_tokens: int = Field(gt=0)
+    temperature: float = Field(default=0.0, ge=0.0)
+    top_k: int = 0
+    repetition_penalty: float = 1.0
+    scoring: Literal["direct", "after_reasoning"] = "direct"
+    retrieval: RetrievalMode = "contrastive"
+    neighbours: int = Field(default=9, ge=1)
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(frames=self.frames, window_s=self.window_s)
+
+
+def located(name: str) -> Path | None:
+    """Folder of an ``assets/…`` or existing path; None for a model id of the hub."""
+    path = ROOT / name if name.startswith("assets/") else Path(name).expanduser()
+    return path if name.startswith("assets/") or path.exists() else None
+
+
+class Settings(BaseSettings):
+    """What the environment says; read once by the composition root or the command line."""
+
+    model_config = SettingsConfigDict(env_prefix="HERDLENS_", extra="ignore", frozen=True)
+
+    profile: str = "demo"
+    data: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("HerdLens", appauthor=False)))
+    media: Path | None = None
+    server_url: str | None = None
+    server_key: str | None = None
+    upload_limit_mb: int = 1024
+
+
+@lru_cache(maxsize=1)
+def profiles() -> dict[str, Profile]:
+    """All profiles by name."""
+    with open(Path(__file__).with_name("profiles.toml"), "rb") as file:
+        table = tomllib.load(file)
+    try:
+        return {name: Profile(name=name, **values) for name, values in table.items()}
+    except ValidationError as error:
+        raise SettingsError(f"services/profiles.toml is wrong: {_first(error)}.") from error
+
+
+def profile(name: str) -> Profile:
+    """The profile called ``name``; SettingsError lists the known ones."""
+    known = profiles()
+    if name not in known:
+        raise SettingsError(f"There is no profile {name!r}; choose one of {', '.join(known)}.")
+    return known[name]
+
+
+def load_settings() -> Settings:
+    """Settings from the environment; a wrong value is one sentence."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError(f"An environment variable HERDLENS_… is wrong: {_first(error)}.") from error
+
+
+def _first(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    return f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
