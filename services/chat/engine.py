@@ -1,0 +1,342 @@
+"""One Qwen-VL model in this process: load it, look at a clip once, score and generate for several adapters at once.
+
+Not thread-safe by itself; ``scheduler.Scheduler`` is its only caller. A batch is one prompt about one clip, asked of
+several variants: every row has the same input ids, and PEFT applies each row's adapter (``__base__``: none), so the
+vision tower and the prompt's processing run once for all. Vision-side adapters would break this and are not served.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig, GenerationConfig
+from transformers.cache_utils import DynamicCache
+from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
+
+from services.chat.streaming import RowStreamer
+from services.dialog import Dialog, Message, contract
+from services.errors import AdapterError, ModelError
+from services.schema import Frames, Sampling
+
+log = logging.getLogger(__name__)
+
+BASE = "__base__"
+"""PEFT's name for 'no adapter' in a mixed batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """Settings of one generation; ``temperature`` 0 is greedy. ``scoring`` as in ``settings.Profile``."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    top_k: int = 0
+    repetition_penalty: float = 1.0
+    scoring: str = "direct"
+
+
+class Row(Protocol):
+    """One variant's side of a batch: its adapter (None: base), a sink for token ids, and whether it was cancelled."""
+
+    adapter: str | None
+
+    def on_token(self, token: int) -> None: ...
+
+    def is_cancelled(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RowResult:
+    """``ids``: generated tokens without the terminator; ``scores``: summed log-probability of each option."""
+
+    ids: list[int]
+    finish_reason: str
+    scores: tuple[float, ...] | None
+
+
+@dataclass(slots=True)
+class Counts:
+    """How often the expensive parts ran; the bench and a test read them."""
+
+    vision: int = 0
+    prefill: int = 0
+
+
+class _Cancelled(StoppingCriteria):  # type: ignore[misc]
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._rows = rows
+
+    def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        return torch.tensor([row.is_cancelled() for row in self._rows], device=input_ids.device)
+
+
+class Engine:
+    """The resident base model with any number of adapters."""
+
+    def __init__(self, model: Any, dialog: Dialog, *, vision_cache: int = 8) -> None:
+        self._model = model.eval()
+        self.dialog = dialog
+        self.counts = Counts()
+        self._vision: OrderedDict[str, tuple[Any, torch.Tensor]] = OrderedDict()
+        self._vision_limit = vision_cache
+        self._adapters: dict[str, str] = {}
+
+    @property
+    def device(self) -> torch.device:
+        return next(self._model.parameters()).device
+
+    # ---- adapters ------------------------------------------------------------------------------------------------
+
+    def ensure_adapter(self, name: str, folder: Path, digest: str) -> None:
+        """Make the (already validated) adapter resident under ``name``; a changed digest replaces the old weights."""
+        if self._adapters.get(name) == digest:
+            return
+        try:
+            if isinstance(self._model, PeftModel):
+                if name in self._adapters:
+                    self._model.delete_adapter(name)
+                self._model.load_adapter(str(folder), adapter_name=name, is_trainable=False, low_cpu_mem_usage=False)
+            else:
+                self._model = PeftModel.from_pretrained(
+                    self._model, str(folder), adapter_name=name, is_trainable=False
+                ).eval()
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            raise AdapterError(f"The adapter {name!r} cannot be loaded on this base model: {error}.") from error
+        self._adapters[name] = digest
+        self._require_effect(name)
+
+    @torch.inference_mode()
+    def _require_effect(self, name: str) -> None:
+        """Refuse an adapter that changes no logits: it would silently answer as the base does (TRAPS, Adapters)."""
+        ids = self.dialog.text_ids("Status: Mounting").to(self.device)
+        logits = self._model(
+            input_ids=ids.expand(2, -1), attention_mask=torch.ones_like(ids).expand(2, -1), adapter_names=[BASE, name]
+        ).logits
+        if torch.equal(logits[0], logits[1]):
+            self._model.delete_adapter(name)
+            del self._adapters[name]
+            raise AdapterError(f"The adapter {name!r} is a no-op: it changes nothing in the model's answers.")
+
+    # ---- one batch -----------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def run(
+        self,
+        clip_key: str,
+        clips: Sequence[Frames],
+        turns: Sequence[Message],
+        rows: Sequence[Row],
+        generation: Generation,
+        prefill: str = "",
+        options: Sequence[str] = (),
+    ) -> list[RowResult]:
+        """Score ``options`` after ``prefill`` and generate an answer, for every row. Sampling aside, a row's result
+        does not depend on its companions. Raises ModelError when the model fails."""
+        try:
+            return self._run(clip_key, clips, turns, rows, generation, prefill, options)
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                "The model ran out of memory on this clip; use a shorter window or a profile with a smaller model."
+            ) from error
+
+    def _run(
+        self,
+        clip_key: str,
+        clips: Sequence[Frames],
+        turns: Sequence[Message],
+        rows: Sequence[Row],
+        generation: Generation,
+        prefill: str,
+        options: Sequence[str],
+    ) -> list[RowResult]:
+        inputs, features = self._prepare(clip_key, clips, turns)
+        n, length = len(rows), inputs["input_ids"].shape[1]
+        ids = inputs["input_ids"].expand(n, -1)
+        names = self._names(rows)
+        cache = DynamicCache(config=self._model.config.get_text_config())
+        self.counts.prefill += 1
+        self._model(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            mm_token_type_ids=inputs["mm_token_type_ids"].expand(n, -1),
+            video_grid_thw=inputs["video_grid_thw"].repeat(n, 1),
+            mm_encoder_outputs={"video": _repeated(features, n)},
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+            **names,
+        )
+        scores: list[tuple[float, ...] | None] = [None] * n
+        if options and generation.scoring == "direct":
+            scores = self._score(cache, length, [prefill] * n, options, names)
+        generated = self._generate(ids, cache, length, rows, generation, names)
+        if options and generation.scoring == "after_reasoning":
+            prefixes = [_up_to_status(self._text(tokens), prefill) for tokens in generated]
+            scores = self._score(cache, length, prefixes, options, names)
+        stop = self._stop_ids(generation)
+        return [
+            RowResult(
+                ids=[token for token in tokens if token not in stop],
+                finish_reason=(
+                    "cancelled" if row.is_cancelled() else "stop" if tokens and tokens[-1] in stop else "length"
+                ),
+                scores=score,
+            )
+            for row, tokens, score in zip(rows, generated, scores, strict=True)
+        ]
+
+    def _prepare(self, key: str, clips: Sequence[Frames], turns: Sequence[Message]) -> tuple[dict[str, Any], Any]:
+        inputs = {name: value.to(self.device) for name, value in self.dialog.prompt(turns, clips).items()}
+        if key not in self._vision:
+            self.counts.vision += 1
+            features = self._base().get_video_features(
+                inputs["pixel_values_videos"].to(self._model.dtype), inputs["video_grid_thw"], return_dict=True
+            )
+            self._vision[key] = (features, inputs["video_grid_thw"])
+            while len(self._vision) > self._vision_limit:
+                self._vision.popitem(last=False)
+        self._vision.move_to_end(key)
+        return inputs, self._vision[key][0]
+
+    def _score(
+        self, cache: DynamicCache, length: int, prefixes: Sequence[str], options: Sequence[str], names: dict[str, Any]
+    ) -> list[tuple[float, ...] | None]:
+        """Summed log-probabilities of each complete option (terminator included) after each row's prefix.
+        The prompt's cache is reused and cropped back; rows are padded on the right, which causality ignores."""
+        totals: list[list[float]] = [[] for _ in prefixes]
+        for option in options:
+            heads = [self.dialog.text_ids(prefix)[0] for prefix in prefixes]
+            tail = self.dialog.answer_ids(option)[0]
+            lines = [torch.cat([head, tail]) for head in heads]
+            ids = torch.nn.utils.rnn.pad_sequence(lines, batch_first=True).to(self.device)
+            cache.crop(length)
+            logits = self._model(
+                input_ids=ids,
+                attention_mask=torch.ones(len(lines), length + ids.shape[1], dtype=torch.long, device=self.device),
+                past_key_values=cache,
+                use_cache=True,
+                **names,
+            ).logits
+            logprobs = torch.log_softmax(logits.float(), dim=-1)
+            for row, head in enumerate(heads):
+                start = len(head) - 1
+                picked = logprobs[row, start : start + len(tail)].gather(1, tail.to(self.device)[:, None])
+                totals[row].append(float(picked.sum()))
+        cache.crop(length)
+        return [tuple(total) for total in totals]
+
+    def _generate(
+        self,
+        ids: torch.Tensor,
+        cache: DynamicCache,
+        length: int,
+        rows: Sequence[Row],
+        generation: Generation,
+        names: dict[str, Any],
+    ) -> list[list[int]]:
+        """Generated tokens of each row, the stop token included where it came. Starts from the prompt's cache less
+        its last token, which ``generate`` feeds again."""
+        stop = self._stop_ids(generation)
+        config = GenerationConfig(
+            max_new_tokens=generation.max_tokens,
+            do_sample=generation.temperature > 0,
+            repetition_penalty=generation.repetition_penalty,
+            eos_token_id=sorted(stop),
+            pad_token_id=self.dialog.terminator_id,
+            **({"temperature": generation.temperature, "top_k": generation.top_k} if generation.temperature else {}),
+        )
+        cache.crop(length - 1)
+        output = self._model.generate(
+            input_ids=ids.contiguous(),
+            attention_mask=torch.ones_like(ids),
+            past_key_values=cache,
+            generation_config=config,
+            streamer=RowStreamer([row.on_token for row in rows], stop),
+            stopping_criteria=StoppingCriteriaList([_Cancelled(rows)]),
+            **names,
+        )
+        generated = []
+        for row in output[:, length:].tolist():
+            end = next((i for i, token in enumerate(row) if token in stop), len(row) - 1)
+            generated.append(row[: end + 1])
+        return generated
+
+    # ---- small parts ---------------------------------------------------------------------------------------------
+
+    def _base(self) -> Any:
+        return self._model.get_base_model() if isinstance(self._model, PeftModel) else self._model
+
+    def _names(self, rows: Sequence[Row]) -> dict[str, Any]:
+        if not isinstance(self._model, PeftModel):
+            return {}
+        return {"adapter_names": [row.adapter or BASE for row in rows]}
+
+    def _stop_ids(self, generation: Generation) -> frozenset[int]:
+        return frozenset({self.dialog.terminator_id})
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        return str(self.dialog.tokenizer.decode([t for t in tokens if t != self.dialog.terminator_id]))
+
+
+def _repeated(features: Any, n: int) -> Any:
+    """The same encoder output for ``n`` identical rows (lists of per-video tensors are repeated, not copied)."""
+    return type(features)(
+        pooler_output=list(features.pooler_output) * n,
+        deepstack_features=[list(level) * n for level in features.deepstack_features],
+    )
+
+
+def _up_to_status(text: str, prefill: str) -> str:
+    """The generated text before its last ``Status:`` with the prefill put in its place."""
+    head = text.rpartition(prefill)[0] if prefill and prefill in text else text
+    return f"{head.rstrip()}\n{prefill}" if head.strip() else prefill
+
+
+def load_engine(
+    source: str | Path,
+    sampling: Sampling,
+    *,
+    min_pixels: int,
+    max_pixels: int,
+    dtype: str,
+    device: str,
+    quantisation: str,
+) -> Engine:
+    """Load base model and processor from a local folder or the local hub cache; never from the network.
+    Raises ModelError naming what is missing."""
+    try:
+        processor = AutoProcessor.from_pretrained(str(source), local_files_only=True)
+        quantised = (
+            BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=getattr(torch, dtype),
+            )
+            if quantisation == "nf4"
+            else None
+        )
+        model = AutoModelForImageTextToText.from_pretrained(
+            str(source),
+            dtype=getattr(torch, dtype),
+            local_files_only=True,
+            use_safetensors=True,
+            quantization_config=quantised,
+            device_map={"": device} if quantised else None,
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(
+            f"The base model {source} is not on this machine or incomplete; run 'python -m agent download' "
+            "for this profile, or choose the profile 'demo'."
+        ) from error
+    if not quantised:
+        model = model.to(device)
+    rule = contract(processor, sampling, min_pixels, max_pixels)
+    return Engine(model, Dialog(processor, rule))
