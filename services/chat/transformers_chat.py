@@ -13,13 +13,13 @@ from typing import Any
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessageChunk, BaseMessage, message_chunk_to_message
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import ConfigDict
 
 from services.chat.engine import Generation, RowResult
 from services.chat.scheduler import AdapterRef, Place, Scheduler, Ticket
-from services.chat.streaming import ANSWER, Detokenizer, ThoughtSplitter
+from services.chat.streaming import ANSWER, REASONING, Detokenizer, ThoughtSplitter
 from services.dialog import Message
 from services.schema import Frames, digest_of
 
@@ -48,12 +48,17 @@ class TransformersChat(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        whole: ChatGenerationChunk | None = None
+        texts: dict[str, list[str]] = {REASONING: [], ANSWER: []}
+        metadata: dict[str, Any] = {}
         for chunk in self._stream(messages, stop, run_manager, **kwargs):
-            whole = chunk if whole is None else whole + chunk
-        if whole is None:
-            raise RuntimeError("the engine ended without a result")
-        return ChatResult(generations=[ChatGeneration(message=message_chunk_to_message(whole.message))])
+            texts.get(chunk.message.additional_kwargs.get("channel", ""), []).append(str(chunk.message.content))
+            metadata |= chunk.message.response_metadata
+        message = AIMessage(
+            content="".join(texts[ANSWER]),
+            additional_kwargs={"reasoning_content": "".join(texts[REASONING])},
+            response_metadata=metadata,
+        )
+        return ChatResult(generations=[ChatGeneration(message=message)])
 
     def _stream(
         self,

@@ -1,0 +1,318 @@
+"""The command line: ``python -m agent COMMAND``.
+
+Exit status: 0 done; 2 the input or the call is wrong; 3 a model or server is missing; 1 an internal error; 130 an
+interrupt; with several clips the highest of all. Failures are one plain line each on standard error. Heavy modules are
+imported inside the commands, so that ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.handlers
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from services.errors import HerdLensError, InputError
+
+if TYPE_CHECKING:
+    from services.model_service import ModelService
+    from services.schema import VariantName, Window
+
+app = typer.Typer(
+    help="Find out from barn video whether a cow is mounting.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+library_app = typer.Typer(help="The reference clips that every analysis is compared with.", no_args_is_help=True)
+adapters_app = typer.Typer(help="Fine-tuned adapters.", no_args_is_help=True)
+app.add_typer(library_app, name="library")
+app.add_typer(adapters_app, name="adapters")
+
+
+class VariantOption(str, Enum):
+    base = "base"
+    tuned = "tuned"
+    both = "both"
+
+
+class RetrievalOption(str, Enum):
+    contrastive = "contrastive"
+    nearest = "nearest"
+    off = "off"
+
+
+class TaskOption(str, Enum):
+    mounting = "mounting"
+
+
+ProfileOption = Annotated[str | None, typer.Option("--profile", help="Profile; default HERDLENS_PROFILE or demo.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", help="Say on standard error what happens.")]
+
+
+@app.command()
+def analyze(
+    clips: Annotated[list[str], typer.Argument(metavar="CLIP…", help="Video files.")],
+    variant: Annotated[VariantOption, typer.Option(help="Which model answers.")] = VariantOption.both,
+    retrieval: Annotated[RetrievalOption | None, typer.Option(help="How reference clips are used.")] = None,
+    adapter: Annotated[str | None, typer.Option(help="Name of the adapter that 'tuned' runs with.")] = None,
+    task: Annotated[TaskOption, typer.Option(help="What is asked.")] = TaskOption.mounting,
+    start: Annotated[float | None, typer.Option(help="Look from this second on.")] = None,
+    length: Annotated[float | None, typer.Option(help="Look at this many seconds.")] = None,
+    profile: ProfileOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per clip and line.")] = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Analyse clips and print the verdict on each."""
+    del task  # mounting is the only task so far; the option's values say so
+    window = _window(start, length)
+    service = _service(profile, verbose)
+    from agent import console
+    from agent.events import Failed, Finished, StepFinished
+    from agent.graph import analyze as run
+    from services.schema import Request
+
+    cancelled = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: cancelled.set())
+    variants: tuple[VariantName, ...] = ("base", "tuned") if variant.value == "both" else (variant.value,)
+    status = 0
+    for path in clips:
+        request = Request(path, variants, retrieval.value if retrieval else service.profile.retrieval, adapter, window)
+        for event in run(request, service, cancelled):
+            if isinstance(event, Finished):
+                report = event.report
+                text = json.dumps(report.to_json(), ensure_ascii=False) if as_json else "\n".join(console.lines(report))
+                print(text, flush=True)
+            elif isinstance(event, Failed):
+                status = max(status, event.exit_status)
+                print(f"{path}: {event.message}", file=sys.stderr)
+            elif verbose and isinstance(event, StepFinished):
+                print(f"{path}: {event.step} {event.variant or ''} {event.seconds:.2f} s", file=sys.stderr)
+        if cancelled.is_set():
+            raise typer.Exit(130)
+    raise typer.Exit(status)
+
+
+@app.command()
+def doctor(profile: ProfileOption = None, verbose: VerboseOption = False) -> None:
+    """Check profile, models, device, adapters and library; say what is missing and how to get it."""
+    service = _service(profile, verbose)
+    from agent.doctor import examine
+
+    missing = 0
+    for finding in examine(service):
+        missing += not finding.good
+        print(f"{'ok ' if finding.good else '-- '} {finding.what}: {finding.value}")
+        if finding.remedy:
+            print(f"     {finding.remedy}")
+    raise typer.Exit(3 if missing else 0)
+
+
+@app.command()
+def download(profile: ProfileOption = None, verbose: VerboseOption = False) -> None:
+    """Fetch the weights of the profile, with progress and resume."""
+    _quiet(verbose, progress=True)
+    from services.settings import load_settings, located
+    from services.settings import profile as find_profile
+
+    chosen = find_profile(profile or load_settings().profile)
+    for name in (chosen.base_model, chosen.embedder):
+        if located(name) is not None:
+            print(f"{name} is part of the project; nothing to download.")
+            continue
+        _download(name)
+
+
+def _download(name: str) -> None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    from services.errors import ResourceError
+
+    try:
+        folder = snapshot_download(name, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.jinja"])
+    except (HfHubHTTPError, OSError) as error:
+        raise ResourceError(
+            f"{name} could not be downloaded ({type(error).__name__}); check the network and run the command again, "
+            "it goes on where it stopped."
+        ) from error
+    print(f"{name} is at {folder}.")
+
+
+@library_app.command("list")
+def library_list(profile: ProfileOption = None, verbose: VerboseOption = False) -> None:
+    """Print id, label, origin and description of every reference clip."""
+    for reference in _service(profile, verbose).library.list():
+        print(f"{reference.id}\t{reference.label}\t{reference.origin}\t{reference.description}")
+
+
+@library_app.command("add")
+def library_add(
+    file: Annotated[Path, typer.Argument(metavar="ANNOTATIONS.json")],
+    profile: ProfileOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Embed the clips of an annotation file and file them under their labels."""
+    service = _service(profile, verbose)
+    from services import annotations
+
+    added, failed = 0, 0
+    for entry in annotations.read(file):
+        if entry.label is None:
+            print(f"entry {entry.index}: no 'Answer: YES' or 'Answer: NO', so it was left out.", file=sys.stderr)
+            failed += 1
+            continue
+        try:
+            service.add_reference(str(entry.media[0]), entry.label, entry.reason or "")
+            added += 1
+        except InputError as error:
+            print(f"{entry.media[0]}: {error}", file=sys.stderr)
+            failed += 1
+    print(f"{added} reference clips added.")
+    raise typer.Exit(2 if failed else 0)
+
+
+@library_app.command("remove")
+def library_remove(
+    id: Annotated[str, typer.Argument(metavar="ID")], profile: ProfileOption = None, verbose: VerboseOption = False
+) -> None:
+    """Remove one of your reference clips, or hide a shipped one."""
+    library = _service(profile, verbose).library
+    if library.get(id).origin == "shipped":
+        library.hide(id)
+        print(f"{id} is shipped with HerdLens; it is hidden from now on.")
+    else:
+        library.remove(id)
+        print(f"{id} was removed.")
+
+
+@library_app.command("export")
+def library_export(
+    file: Annotated[Path, typer.Argument(metavar="FILE")], profile: ProfileOption = None, verbose: VerboseOption = False
+) -> None:
+    """Write the library as an annotation file, with copies of the clips that are there."""
+    _service(profile, verbose).library.export(file)
+    print(f"The library was written to {file}.")
+
+
+@adapters_app.command("list")
+def adapters_list(profile: ProfileOption = None, verbose: VerboseOption = False) -> None:
+    """Print name, task, base model and metrics of every adapter."""
+    for record in _service(profile, verbose).adapters.list():
+        print(f"{record.name}\t{record.task}\t{record.base_model}\t{json.dumps(record.metrics)}")
+
+
+@adapters_app.command("add")
+def adapters_add(
+    folder: Annotated[Path, typer.Argument(metavar="DIR")],
+    name: Annotated[str | None, typer.Option(help="Name; default the folder's own.")] = None,
+    profile: ProfileOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Check an adapter folder and register it."""
+    record = _service(profile, verbose).adapters.add(folder, name)
+    print(f"The adapter {record.name!r} was added.")
+
+
+@adapters_app.command("remove")
+def adapters_remove(
+    name: Annotated[str, typer.Argument(metavar="NAME")], profile: ProfileOption = None, verbose: VerboseOption = False
+) -> None:
+    """Remove a registered adapter."""
+    _service(profile, verbose).adapters.remove(name)
+    print(f"The adapter {name!r} was removed.")
+
+
+def _service(profile: str | None, verbose: bool) -> ModelService:
+    _quiet(verbose)
+    from services.settings import load_settings
+    from services.settings import profile as find_profile
+
+    settings = load_settings()
+    find_profile(profile or settings.profile)  # a wrong name is told before the models' libraries load
+    _log_to(settings.data)
+    from services.model_service import build
+
+    return build(settings, profile)
+
+
+def _window(start: float | None, length: float | None) -> Window | None:
+    from services.schema import Window
+
+    if start is None and length is None:
+        return None
+    if (start is not None and start < 0) or (length is not None and length <= 0):
+        raise InputError("--start must be 0 or more and --length above 0 seconds.")
+    begin = start or 0.0
+    return Window(begin, begin + length if length is not None else float("inf"))
+
+
+def _quiet(verbose: bool, *, progress: bool = False) -> None:
+    """Libraries write warnings and progress bars to standard error; the contract allows one line per failure."""
+    os.environ.setdefault("LANGSMITH_TRACING", "false")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if verbose:
+        return
+    warnings.filterwarnings("ignore")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    if not progress:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+def _log_to(data: Path) -> None:
+    folder = data / "log"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handler = logging.handlers.RotatingFileHandler(folder / "herdlens.log", maxBytes=1 << 20, backupCount=2)
+    except OSError as error:
+        raise InputError(f"The data folder {data} cannot be written; set HERDLENS_DATA to another folder.") from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.getLogger().addHandler(handler)
+    logging.getLogger().setLevel(logging.INFO)
+
+
+def main(run: Callable[..., object] = app) -> int:
+    """Run the command line; every failure becomes one line and an exit status."""
+    try:
+        result = run(standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except HerdLensError as error:
+        print(str(error), file=sys.stderr)
+        return error.exit_status
+    except typer.Exit as error:
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+    except TyperException as error:
+        asked_for_nothing = len(sys.argv) < 3
+        print(error.format_message() if asked_for_nothing else _one_line(error.format_message()), file=sys.stderr)
+        return error.exit_code
+    except Exception as error:
+        logging.getLogger(__name__).exception("internal error")
+        print(f"Something went wrong inside HerdLens ({type(error).__name__}); see the log.", file=sys.stderr)
+        return 1
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""A report as a person reads it in a terminal; plain text, no colour codes, so that it can be piped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from services.schema import Report
+
+WORDS = {"mounting": "Mounting", "normal": "Normal", "unclear": "Unclear"}
+
+
+def lines(report: Report) -> Iterator[str]:
+    """The lines of one report, most important first."""
+    chance = "" if report.p_mounting is None else f" (probability of mounting {report.p_mounting:.0%})"
+    yield f"{report.clip.path}: Verdict: {WORDS[report.verdict]}{chance}"
+    if report.reason:
+        yield f"  Reason: {report.reason}"
+    yield f"  Decided by: {report.decided_by.rule}, {report.decided_by.variant} model"
+    for variant in report.variants:
+        name = variant.name if variant.adapter is None else f"{variant.name} ({variant.adapter})"
+        if variant.error:
+            yield f"  {name}: failed: {variant.error}"
+            continue
+        score = "no score" if variant.p_mounting is None else f"score {variant.p_mounting:.2f}"
+        yield f"  {name}: {WORDS[variant.verdict]}, {score}, text {variant.text_verdict}, {variant.seconds:.1f} s"
+    for hit in report.neighbours[:3]:
+        yield f"  Similar ({hit.similarity:.2f}, {hit.label}): {hit.description}"
+    span = report.clip.window
+    yield f"  Looked at {span.start_s:.1f}–{span.end_s:.1f} s of {report.clip.duration_s:.1f} s; {_times(report)}"
+    for warning in report.warnings:
+        yield f"  Note: {warning}"
+
+
+def _times(report: Report) -> str:
+    return ", ".join(f"{key.removesuffix('_s')} {value:.2f} s" for key, value in report.timings.items())

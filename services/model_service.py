@@ -1,0 +1,428 @@
+"""The composition root: everything an analysis needs, loaded once per process and shared by all sessions.
+
+Thread-safe. Nothing is loaded before it is needed; ``warm_up`` loads it all. Satisfies ``agent.deps.AnalysisServices``.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
+from langchain_core.messages import HumanMessage
+from numpy.typing import NDArray
+
+from services import annotations, quality, video
+from services.adapters import AdapterRecord, AdapterRegistry, check_base
+from services.calibration import CalibrationFile, read_calibration
+from services.chat.engine import Engine, Generation, load_engine
+from services.chat.scheduler import AdapterRef, Scheduler
+from services.chat.transformers_chat import TransformersChat
+from services.dialog import STATUS, STATUS_WORDS, resize
+from services.embedder import Embedder
+from services.errors import AdapterError, Cancelled, InputError, ModelError
+from services.history import History
+from services.library import Library, Reference
+from services.model_identity import ModelIdentity, identify
+from services.novelty import NoveltyModel
+from services.schema import (
+    Answer,
+    Calibration,
+    Clip,
+    Frames,
+    Label,
+    Neighbourhood,
+    Novelty,
+    Quality,
+    RetrievalMode,
+    VariantName,
+    Window,
+)
+from services.settings import ROOT, Profile, Settings, load_settings, located, profile
+
+log = logging.getLogger(__name__)
+
+CLIPS_KEPT = 4
+"""Decoded clips that stay in memory (16 frames of full HD are 100 MB)."""
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".gif", ".m4v", ".ts", ".mpg"})
+
+
+@dataclass(frozen=True, slots=True)
+class SampleClip:
+    """A clip one can try without owning a cow."""
+
+    path: Path
+    title: str
+    label: Label | None
+    description: str
+
+
+@dataclass(slots=True)
+class _Open:
+    """A clip being worked on."""
+
+    clip: Clip
+    frames: Frames
+    resized: NDArray[np.uint8]
+    embedding: NDArray[np.float32] | None = None
+
+
+class ModelService:
+    """See the module. Construct through ``build`` outside of tests."""
+
+    def __init__(self, settings: Settings, chosen: Profile) -> None:
+        self.settings = settings
+        self.profile = chosen
+        self.history = History(settings.data / "history")
+        self.adapters = AdapterRegistry(
+            [folder for name in chosen.adapters if (folder := located(name))], settings.data / "adapters"
+        )
+        self.reader = video.VideoReader()
+        self._scheduler = Scheduler(self._load_engine)
+        self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._lock = threading.RLock()
+        if chosen.engine != "transformers":
+            raise ModelError(
+                f"The profile {chosen.name!r} needs a model server, which this version cannot use yet; "
+                "choose the profile 'demo', 'cpu' or 'gpu-8gb'."
+            )
+
+    # ---- parts, loaded on first use ------------------------------------------------------------------------------
+
+    @cached_property
+    def base_folder(self) -> Path:
+        """Folder of the base model's files: in the project, on disk, or in the local hub cache."""
+        return _model_folder(self.profile.base_model)
+
+    @cached_property
+    def identity(self) -> ModelIdentity:
+        return identify(self.base_folder, self.profile.base_model)
+
+    @property
+    def engine(self) -> Engine:
+        return self._scheduler.engine()
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        with self._lock:
+            return Embedder(_model_folder(self.profile.embedder), device=self.device)
+
+    @cached_property
+    def library(self) -> Library:
+        with self._lock:
+            shipped = located(self.profile.library) if self.profile.library else None
+            return Library(
+                shipped, self.settings.data / "library" / self.profile.name, self.embedder.provenance
+            )
+
+    @cached_property
+    def novelty(self) -> NoveltyModel | None:
+        folder = located(self.profile.embedder)
+        return NoveltyModel.load(folder) if folder and NoveltyModel.present(folder) else None
+
+    @cached_property
+    def calibration_file(self) -> CalibrationFile:
+        path = located(self.profile.calibration) if self.profile.calibration else None
+        if path is None:
+            return CalibrationFile()
+        found = read_calibration(path)
+        found.require(
+            path,
+            preprocessing=self.preprocessing_digest(),
+            base=self.identity.weights,
+            embedder=self.embedder.provenance.weights,
+        )
+        return found
+
+    @property
+    def device(self) -> str:
+        if self.profile.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        if self.profile.device == "cuda" and not torch.cuda.is_available():
+            raise ModelError(
+                f"The profile {self.profile.name!r} needs a CUDA GPU and none was found; choose 'demo' or 'cpu'."
+            )
+        return self.profile.device
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the language model is in memory, so that an analysis starts at once."""
+        return self._scheduler.loaded
+
+    def warm_up(self) -> None:
+        """Load every model now; raises what loading raises."""
+        self.engine  # noqa: B018
+        self.embedder  # noqa: B018
+        if self.profile.library:
+            self.library.count()
+        self.calibration_file  # noqa: B018
+
+    def close(self) -> None:
+        self.reader.close()
+
+    def _load_engine(self) -> Engine:
+        started = time.perf_counter()
+        engine = load_engine(
+            self.base_folder,
+            self.profile.sampling,
+            min_pixels=self.profile.min_pixels,
+            max_pixels=self.profile.max_pixels,
+            dtype=self.profile.dtype,
+            device=self.device,
+            quantisation=self.profile.quantisation,
+        )
+        log.info("loaded %s in %.1f s", self.profile.base_model, time.perf_counter() - started)
+        return engine
+
+    # ---- what the agent asks for (agent.deps.AnalysisServices) ---------------------------------------------------
+
+    @property
+    def profile_name(self) -> str:
+        return self.profile.name
+
+    @property
+    def model_name(self) -> str:
+        return self.profile.base_model
+
+    @property
+    def notice(self) -> str | None:
+        return self.profile.notice
+
+    def open_clip(self, path: str, window: Window | None, cancelled: threading.Event) -> Clip:
+        clip, frames = self.reader.open(path, self.profile.sampling, window, cancelled)
+        resized = resize(frames.rgb, self.engine.dialog.rule).permute(0, 2, 3, 1).contiguous().numpy()
+        with self._lock:
+            self._open[clip.key] = _Open(clip, frames, resized)
+            self._open.move_to_end(clip.key)
+            while len(self._open) > CLIPS_KEPT:
+                self._open.popitem(last=False)
+        return clip
+
+    def measure_quality(self, clip: Clip) -> Quality:
+        return quality.measure(self._opened(clip).frames, clip)
+
+    def measure_novelty(self, clip: Clip) -> Novelty:
+        if self.novelty is None:
+            return Novelty(0.0, None)
+        held = self._opened(clip)
+        return self.novelty.score(held.frames, held.resized, self._embedding(held))
+
+    def frame_times(self, clip: Clip) -> tuple[float, ...]:
+        return tuple(round(float(t), 3) for t in self._opened(clip).frames.pts_s)
+
+    def preprocessing_digest(self) -> str:
+        return self.engine.dialog.rule.digest
+
+    def find_references(self, clip: Clip, mode: RetrievalMode) -> Neighbourhood:
+        if mode == "off":
+            return Neighbourhood("off")
+        vector = self._embedding(self._opened(clip))
+        return self.library.neighbourhood(vector, mode, self.profile.neighbours, exclude_sha256=clip.sha256)
+
+    def adapter_for(self, variant: VariantName, adapter: str | None) -> str | None:
+        if variant == "base":
+            return None
+        return self._adapter_record(adapter).name
+
+    def ask(
+        self,
+        clip: Clip,
+        variant: VariantName,
+        adapter: str | None,
+        question: str,
+        *,
+        together: int,
+        on_token: Callable[[str, str], None],
+        on_place: Callable[[int], None],
+        cancelled: threading.Event,
+    ) -> Answer:
+        reference = None
+        if adapter is not None:
+            record = self._adapter_record(adapter)
+            reference = AdapterRef(record.name, record.folder, record.digest)
+        started = time.perf_counter()
+        held = self._opened(clip)
+        content: list[str | dict[str, object]] = [
+            {"type": "video", "key": clip.key, "frames": held.frames},
+            {"type": "text", "text": question},
+        ]
+        texts: dict[str, list[str]] = {"reasoning": [], "answer": []}
+        result: dict[str, object] = {}
+        for chunk in self.chat.stream(
+            [HumanMessage(content=content)],
+            adapter=reference,
+            together=together,
+            prefill=STATUS,
+            options=tuple(f" {word}" for word in STATUS_WORDS.values()),
+            cancelled=cancelled.is_set,
+        ):
+            channel = chunk.additional_kwargs.get("channel")
+            if channel == "place":
+                on_place(int(chunk.additional_kwargs["place"]))
+            elif channel in texts:
+                texts[channel].append(str(chunk.content))
+                on_token(channel, str(chunk.content))
+            result |= chunk.response_metadata
+        if cancelled.is_set():
+            raise Cancelled("The analysis was cancelled.")
+        return Answer(
+            name=variant,
+            adapter=adapter,
+            reasoning="".join(texts["reasoning"]).strip(),
+            answer="".join(texts["answer"]).strip(),
+            finish_reason=str(result["finish_reason"]),
+            scores=result["scores"],  # type: ignore[arg-type]
+            seconds=time.perf_counter() - started,
+            tokens=int(result["tokens"]),  # type: ignore[call-overload]
+        )
+
+    def calibration(self, mode: RetrievalMode, variant: VariantName) -> Calibration:
+        return self.calibration_file.rule(mode, variant)
+
+    @cached_property
+    def chat(self) -> TransformersChat:
+        """The chat model; its weights load with the first request."""
+        chosen = self.profile
+        return TransformersChat(
+            scheduler=self._scheduler,
+            model=chosen.base_model,
+            generation=Generation(
+                chosen.max_tokens, chosen.temperature, chosen.top_k, chosen.repetition_penalty, chosen.scoring
+            ),
+        )
+
+    # ---- what the browser and the command line ask for besides ---------------------------------------------------
+
+    def samples(self) -> list[SampleClip]:
+        """The shipped sample clips, in the order of their annotation file."""
+        path = ROOT / "assets" / "demo" / "samples" / "annotations.json"
+        return [
+            SampleClip(entry.media[0], entry.media[0].stem.replace("_", " "), entry.label, entry.reason or "")
+            for entry in annotations.read(path)
+        ]
+
+    def frame_jpegs(self, clip: Clip) -> list[bytes]:
+        """The sampled frames as the model saw them (after the common resize), JPEG."""
+        return [_jpeg(picture) for picture in self._opened(clip).resized]
+
+    def playable(self, clip_path: str) -> Path:
+        """A file that a browser plays: the clip itself or its H.264 proxy, made once and kept by content digest."""
+        source = Path(clip_path)
+        digest = video.file_digest(str(source))
+        proxy = self.settings.data / "proxies" / f"{digest}.mp4"
+        if proxy.exists():
+            return proxy
+        clip, _ = self.reader.open(str(source), self.profile.sampling, None, threading.Event())
+        if video.plays_in_browser(clip):
+            return source
+        proxy.parent.mkdir(parents=True, exist_ok=True)
+        video.display_proxy(str(source), clip, str(proxy))
+        return proxy
+
+    def add_reference(self, clip_path: str, label: Label, description: str) -> Reference:
+        """Embed a clip and file it in the user's library under ``label``."""
+        clip = self.open_clip(clip_path, None, threading.Event())
+        held = self._opened(clip)
+        reference = Reference(
+            id=f"user-{clip.sha256[:12]}",
+            label=label,
+            description=description,
+            origin="user",
+            clip_sha256=clip.sha256,
+            clip_path=str(Path(clip_path).resolve()),
+            thumbnail=video.thumbnail(held.frames),
+            vector=self._embedding(held),
+            metadata={"added": time.strftime("%Y-%m-%d")},
+        )
+        self.library.add([reference])
+        return reference
+
+    def media_files(self) -> list[Path]:
+        """Videos below the media folder of the settings; links that lead out of it are left out."""
+        if self.settings.media is None:
+            return []
+        root = self.settings.media.resolve()
+        if not root.is_dir():
+            raise InputError(f"The media folder {root} is not there; correct HERDLENS_MEDIA.")
+        found = (path for path in sorted(root.rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+        return [path for path in found if path.resolve().is_relative_to(root)]
+
+    def adapter_names(self) -> list[str]:
+        return [record.name for record in self.adapters.list()]
+
+    # ---- small parts ---------------------------------------------------------------------------------------------
+
+    def _opened(self, clip: Clip) -> _Open:
+        with self._lock:
+            held = self._open.get(clip.key)
+        if held is None:
+            frames = self.reader.open(clip.path, self.profile.sampling, clip.window, threading.Event())[1]
+            resized = resize(frames.rgb, self.engine.dialog.rule).permute(0, 2, 3, 1).contiguous().numpy()
+            held = _Open(clip, frames, resized)
+            with self._lock:
+                self._open[clip.key] = held
+        return held
+
+    def _embedding(self, held: _Open) -> NDArray[np.float32]:
+        if held.embedding is None:
+            held.embedding = self.embedder.embed(held.frames)
+        return held.embedding
+
+    def _adapter_record(self, name: str | None) -> AdapterRecord:
+        """The adapter called ``name`` (None: the profile's), checked against this base by DESIGN.md's rule."""
+        wanted = name or self.profile.tuned
+        if wanted is None:
+            raise AdapterError(
+                f"The profile {self.profile.name!r} has no tuned adapter; train one or add one with "
+                "'python -m agent adapters add'."
+            )
+        record = self.adapters.get(wanted)
+        check_base(
+            record,
+            base_model=self.identity.model,
+            architecture=self.identity.architecture,
+            weights=self.identity.weights,
+            preprocessing=self.preprocessing_digest(),
+            compatible_bases=self.profile.compatible_bases,
+        )
+        return record
+
+
+def build(settings: Settings | None = None, profile_name: str | None = None) -> ModelService:
+    """The service for ``profile_name`` (default: the settings' profile)."""
+    settings = settings or load_settings()
+    return ModelService(settings, profile(profile_name or settings.profile))
+
+
+def _model_folder(name: str) -> Path:
+    """Local folder of a model; ModelError with the remedy if its files are not on this machine."""
+    folder = located(name)
+    if folder is not None:
+        if not (folder / "config.json").exists():
+            raise ModelError(f"The model folder {name} is incomplete; restore it from the project's repository.")
+        return folder
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise ModelError(
+            f"The model {name} is not on this machine; run 'python -m agent download' for this profile, "
+            "or choose the profile 'demo'."
+        ) from error
+
+
+def _jpeg(picture: NDArray[np.uint8]) -> bytes:
+    done, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+    if not done:
+        raise RuntimeError("JPEG encoding failed")
+    return data.tobytes()
+
