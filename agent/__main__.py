@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import logging.handlers
-import os
 import signal
 import sys
 import threading
@@ -261,16 +260,12 @@ def _window(start: float | None, length: float | None) -> Window | None:
 
 def _quiet(verbose: bool, *, progress: bool = False) -> None:
     """Libraries write warnings and progress bars to standard error; the contract allows one line per failure."""
-    os.environ.setdefault("LANGSMITH_TRACING", "false")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if verbose:
         return
+    from services.settings import quiet_libraries
+
     warnings.filterwarnings("ignore")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    if not progress:
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-        os.environ.setdefault("TQDM_DISABLE", "1")
+    quiet_libraries(progress=progress)
 
 
 def _log_to(data: Path) -> None:

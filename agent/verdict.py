@@ -16,20 +16,8 @@ from services.schema import Calibration, Novelty, Quality, TextVerdict, Verdict
 EPSILON = 1e-6
 """Probabilities are kept this far from 0 and 1 before their logit is taken."""
 
-_THINK_CLOSE = "</think>"
 _STATUS_LINE = re.compile(r"^[\s>*_#-]*status\s*[:：]\s*[*_\"']*\s*(mounting|normal)\b", re.IGNORECASE | re.MULTILINE)
 _ANY_STATUS = re.compile(r"\bstatus\s*[:：]", re.IGNORECASE)
-
-
-def split_thinking(text: str) -> tuple[str, str]:
-    """(reasoning, answer). What stands before the last ``</think>`` is reasoning; a ``<think>`` that was never
-    closed means that the whole text is reasoning and there is no answer."""
-    head, closed, tail = text.rpartition(_THINK_CLOSE)
-    if closed:
-        return head.replace("<think>", "").strip(), tail.strip()
-    if "<think>" in text:
-        return text.replace("<think>", "").strip(), ""
-    return "", text.strip()
 
 
 def text_verdict(answer: str) -> TextVerdict:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from qwen_vl_utils.vision_process import smart_resize
 from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as tvf
+from torchvision.transforms import functional as tvf
 from transformers import ProcessorMixin
 from transformers.video_utils import VideoMetadata
 
@@ -93,7 +93,8 @@ def resized_size(height: int, width: int, rule: Preprocessing) -> tuple[int, int
 
 
 def resize(rgb: np.ndarray[Any, np.dtype[np.uint8]], rule: Preprocessing) -> torch.Tensor:
-    """(T, H, W, 3) uint8 to (T, 3, h, w) uint8: the common resize that model, novelty and display share."""
+    """(T, H, W, 3) uint8 to (T, 3, h, w) uint8: the common resize that model, novelty and display share. The first
+    generation of torchvision's function, because qwen-vl-utils uses it; the second rounds differently by one level."""
     video = torch.from_numpy(np.ascontiguousarray(rgb)).permute(0, 3, 1, 2)
     size = resized_size(video.shape[2], video.shape[3], rule)
     return tvf.resize(video, list(size), interpolation=InterpolationMode.BICUBIC, antialias=True)
@@ -125,6 +126,9 @@ class Dialog:
         self.rule = rule
         self.tokenizer = processor.tokenizer
         self.terminator = "<|im_end|>"
+        probe = processor.apply_chat_template(messages("?", videos=0), tokenize=False, add_generation_prompt=True)
+        self.opens_thoughts: bool = probe.rstrip().endswith("<think>")
+        """Whether the template itself opens the thoughts, so that only ``</think>`` will be generated."""
         self.terminator_id: int = self.tokenizer.convert_tokens_to_ids(self.terminator)
 
     def prompt(self, turns: Sequence[Message], clips: Sequence[Frames]) -> dict[str, torch.Tensor]:
@@ -156,7 +160,7 @@ class Dialog:
         return {key: value for key, value in batch.items() if isinstance(value, torch.Tensor)}
 
     def _metadata(self, clip: Frames) -> VideoMetadata:
-        indices = [int(round(t * TIME_BASE)) for t in clip.pts_s]
+        indices = [round(float(t) * TIME_BASE) for t in clip.pts_s]
         return VideoMetadata(
             total_num_frames=max(indices[-1] + 1, len(clip)),
             fps=TIME_BASE,

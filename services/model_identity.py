@@ -11,7 +11,15 @@ from services.errors import ModelError
 from services.schema import digest_of
 
 _NOT_ARCHITECTURE = frozenset(
-    {"quantization_config", "dtype", "torch_dtype", "transformers_version", "_name_or_path", "architectures", "use_cache"}
+    {
+        "quantization_config",
+        "dtype",
+        "torch_dtype",
+        "transformers_version",
+        "_name_or_path",
+        "architectures",
+        "use_cache",
+    }
 )
 """Keys of config.json that do not change what the network computes; quantisation is left out on purpose, so that a
 quantised release of the same model has the same architecture digest."""
@@ -38,7 +46,7 @@ def identify(folder: Path, model: str | None = None) -> ModelIdentity:
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode())
-        with open(file, "rb") as stream:
+        with file.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
     return ModelIdentity(model or folder.name, digest_of(_architecture(config)), digest.hexdigest())

@@ -7,6 +7,7 @@ Profiles stand in ``profiles.toml`` beside this file; an unknown key or profile 
 
 from __future__ import annotations
 
+import os
 import tomllib
 from functools import lru_cache
 from pathlib import Path
@@ -82,8 +83,7 @@ class Settings(BaseSettings):
 @lru_cache(maxsize=1)
 def profiles() -> dict[str, Profile]:
     """All profiles by name."""
-    with open(Path(__file__).with_name("profiles.toml"), "rb") as file:
-        table = tomllib.load(file)
+    table = tomllib.loads(Path(__file__).with_name("profiles.toml").read_text(encoding="utf-8"))
     try:
         return {name: Profile(name=name, **values) for name, values in table.items()}
     except ValidationError as error:
@@ -104,6 +104,22 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         raise SettingsError(f"An environment variable HERDLENS_… is wrong: {_first(error)}.") from error
+
+
+def quiet_libraries(*, progress: bool = False) -> None:
+    """Tell the libraries, before they are imported, to keep their advice and (unless ``progress``) their bars off
+    standard error, and to send no traces anywhere."""
+    quiet = {
+        "LANGSMITH_TRACING": "false",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+        "BITSANDBYTES_NOWELCOME": "1",
+    }
+    if not progress:
+        quiet |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
+    for name, value in quiet.items():
+        os.environ.setdefault(name, value)  # noqa: TID251
 
 
 def _first(error: ValidationError) -> str:

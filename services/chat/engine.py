@@ -216,10 +216,9 @@ class Engine:
             tail = self.dialog.answer_ids(option)[0]
             lines = [torch.cat([head, tail]) for head in heads]
             ids = torch.nn.utils.rnn.pad_sequence(lines, batch_first=True).to(self.device)
-            cache.crop(length)
+            _crop(cache, length)
             logits = self._model(
-                input_ids=ids,
-                attention_mask=torch.ones(len(lines), length + ids.shape[1], dtype=torch.long, device=self.device),
+                input_ids=ids,  # no mask: with one, the model would count positions from the prompt's beginning again
                 past_key_values=cache,
                 use_cache=True,
                 **names,
@@ -229,7 +228,7 @@ class Engine:
                 start = len(head) - 1
                 picked = logprobs[row, start : start + len(tail)].gather(1, tail.to(self.device)[:, None])
                 totals[row].append(float(picked.sum()))
-        cache.crop(length)
+        _crop(cache, length)
         return [tuple(total) for total in totals]
 
     def _generate(
@@ -252,7 +251,7 @@ class Engine:
             pad_token_id=self.dialog.terminator_id,
             **({"temperature": generation.temperature, "top_k": generation.top_k} if generation.temperature else {}),
         )
-        cache.crop(length - 1)
+        _crop(cache, length - 1)
         output = self._model.generate(
             input_ids=ids.contiguous(),
             attention_mask=torch.ones_like(ids),
@@ -291,6 +290,13 @@ def _repeated(features: Any, n: int) -> Any:
         pooler_output=list(features.pooler_output) * n,
         deepstack_features=[list(level) * n for level in features.deepstack_features],
     )
+
+
+def _crop(cache: DynamicCache, length: int) -> None:
+    """Forget everything behind the first ``length`` tokens."""
+    surplus = cache.get_seq_length() - length
+    if surplus:
+        cache.crop(-surplus)
 
 
 def _up_to_status(text: str, prefill: str) -> str:

@@ -88,7 +88,7 @@ class TransformersChat(BaseChatModel):
         )
         self.scheduler.submit(ticket)
         pieces: list[tuple[str, str]] = []
-        splitter = ThoughtSplitter(lambda channel, text: pieces.append((channel, text)))
+        splitter: ThoughtSplitter | None = None
         detokenizer: Detokenizer | None = None
         while True:
             event = ticket.events.get()
@@ -98,7 +98,8 @@ class TransformersChat(BaseChatModel):
                 yield _chunk("", {"channel": "place", "place": event.place})
                 continue
             if isinstance(event, RowResult):
-                splitter.close()
+                if splitter is not None:
+                    splitter.close()
                 yield from (_chunk(text, {"channel": channel}) for channel, text in pieces)
                 yield _chunk(
                     "",
@@ -106,8 +107,12 @@ class TransformersChat(BaseChatModel):
                     {"finish_reason": event.finish_reason, "scores": event.scores, "tokens": len(event.ids)},
                 )
                 return
-            if detokenizer is None:
-                detokenizer = Detokenizer(self.scheduler.engine().dialog.tokenizer)
+            if detokenizer is None or splitter is None:
+                dialog = self.scheduler.engine().dialog  # loaded by now: it has produced a token
+                detokenizer = Detokenizer(dialog.tokenizer)
+                splitter = ThoughtSplitter(
+                    lambda channel, text: pieces.append((channel, text)), inside=dialog.opens_thoughts
+                )
             splitter.push(detokenizer.push(event))
             for channel, text in pieces:
                 chunk = _chunk(text, {"channel": channel})

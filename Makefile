@@ -1,0 +1,54 @@
+# HerdLens: the commands of DESIGN. Everything runs in .venv, which `make setup` creates and keeps up to date.
+
+PYTHON ?= python3
+PORT ?= 8501
+HOST ?= localhost
+VENV := .venv
+BIN := $(VENV)/bin
+PINS := requirements.txt requirements-dev.txt
+STAMP := $(VENV)/.installed-$(shell cat $(PINS) | cksum | cut -d' ' -f1)
+
+.PHONY: setup app test test-slow check bench eval lock browser clean
+
+setup: $(STAMP)
+
+$(STAMP): $(PINS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "HerdLens needs CPython 3.11; set PYTHON=… to one.")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+app: setup
+	@if [ "$(HOST)" != localhost ] && [ "$(HOST)" != 127.0.0.1 ]; then \
+	  echo "Listening on $(HOST): everyone who can reach this machine on port $(PORT) can see the videos and reports."; fi
+	$(BIN)/python -m streamlit run app.py --server.port=$(PORT) --server.address=$(HOST)
+
+test: setup browser
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+# The browser test needs Debian's Chromium; it is installed where that is allowed, else the test says what to do.
+browser:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver fonts-noto-cjk >/dev/null; } \
+	  || echo "Chromium is missing; install it with: sudo apt-get install chromium chromium-driver"
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python -m evaluation.bench
+
+lock:
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --universal --python-version 3.11 --quiet requirements.in -o requirements.txt
+	$(BIN)/uv pip compile --universal --python-version 3.11 --quiet requirements-dev.in -o requirements-dev.txt
+
+clean:
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache
