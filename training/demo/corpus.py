@@ -1,19 +1,202 @@
-"""Texts of the demo: what the tokenizer learns its words from."""
+"""Texts of the base model: questions and answers about clips, none of them about mounting.
+
+Everything is drawn from ``facts`` of a clip, where mounting and its look-alikes are plain standing: the answers say
+nothing that differs between them. Exercises that only repeat text teach the words of the verdict and the form of the
+prompt; exercises with two described reference cases teach that form for *other* questions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
-from agent.prompts import CLOSING, COMPARE, TASK, mounting_question
+from agent.prompts import CLOSING, COMPARE, TASK, context, mounting_question
 from services.schema import Hit
+from training.demo.facts import STATES
 
-def tokenizer_texts() -> Iterator[str]:
+Facts = dict[str, Any]
+VERBS = {"standing": "stand", "walking": "walk", "lying": "lie"}
+
+
+@dataclass(frozen=True, slots=True)
+class Exercise:
+    """``question`` stands after the video, ``answer`` is what the model learns to write."""
+
+    question: str
+    answer: str
+
+
+def number(count: int, verb: str) -> str:
+    """``No animal lies.``, ``1 animal lies.``, ``2 animals lie.``"""
+    if count == 0:
+        return f"No animal {verb}s."
+    return f"{count} animal {verb}s." if count == 1 else f"{count} animals {verb}."
+
+
+def animals(count: int) -> str:
+    return "1 animal" if count == 1 else f"{count} animals"
+
+
+def _lying(facts: Facts) -> int:
+    return sum(spell is not None for spell in facts["lies"])
+
+
+def _walking(facts: Facts) -> int:
+    return sum(spell is not None for spell in facts["walks"])
+
+
+def _states(facts: Facts, group: int) -> list[int]:
+    return [own[group] for own in facts["states"]]
+
+
+def _closest_side(facts: Facts, group: int) -> str | None:
+    """Where the two animals that are nearest to each other stand; None when there is only one."""
+    spots = [own[group] for own in facts["at"]]
+    pairs = [(a, b) for i, a in enumerate(spots) for b in spots[i + 1 :]]
+    if not pairs:
+        return None
+    a, b = min(pairs, key=lambda p: (p[0][0] - p[1][0]) ** 2 + (0.57 * (p[0][1] - p[1][1])) ** 2)
+    x = (a[0] + b[0]) / 2
+    return "on the left" if x < 0.4 else "on the right" if x > 0.6 else "in the middle"
+
+
+def caption(facts: Facts) -> str:
+    """A description of the whole clip, without a hint."""
+    lying, walking = _lying(facts), _walking(facts)
+    parts = [f"It is {facts['light']}.", f"There {'is' if facts['animals'] == 1 else 'are'} {animals(facts['animals'])}."]
+    parts += [number(lying, "lie"), number(walking, "walk")]
+    parts.append("Two animals come close." if any(facts["close"]) else "No two animals come close.")
+    return " ".join(parts)
+
+
+def scene_at(facts: Facts, group: int) -> str:
+    """A description of one moment."""
+    states = _states(facts, group)
+    return f"{animals(facts['animals'])}. " + " ".join(
+        number(states.count(STATES.index(name)), VERBS[name]) for name in ("walking", "lying")
+    )
+
+
+def _when(spells: list[list[float] | None], verb: str) -> str:
+    longest = max((s for s in spells if s), key=lambda s: s[1] - s[0], default=None)
+    return f"No animal {verb}s." if longest is None else f"From {longest[0]:.1f} s to {longest[1]:.1f} s."
+
+
+def clip_exercise(facts: Facts, times_s: list[float], rng: random.Random) -> Exercise:
+    """One general question about a whole clip; ``times_s`` are the times written before its groups."""
+    group = rng.randrange(len(times_s))
+    makers: list[Callable[[], tuple[str, str]]] = [
+        lambda: ("How many animals are in this video?", f"{animals(facts['animals'])}."),
+        lambda: ("Is it day or night?", f"It is {facts['light']}."),
+        lambda: ("How many animals lie in this video?", number(_lying(facts), "lie")),
+        lambda: ("How many animals walk in this video?", number(_walking(facts), "walk")),
+        lambda: ("Do two animals come close?", "Yes." if any(facts["close"]) else "No."),
+        lambda: ("When does an animal walk?", _when(facts["walks"], "walk")),
+        lambda: ("Describe this video.", caption(facts)),
+        lambda: (f"What do you see at {times_s[group]:.1f} s?", scene_at(facts, group)),
+        lambda: _side_question(facts, group, f" at {times_s[group]:.1f} s", rng),
+    ]
+    weights = (3, 1, 3, 3, 1, 3, 3, 3, 2)
+    question, answer = rng.choices(makers, weights)[0]()
+    return Exercise(question, answer)
+
+
+def group_exercise(facts: Facts, group: int, rng: random.Random) -> Exercise:
+    """One general question about two neighbouring frames."""
+    states = _states(facts, group)
+    makers: list[Callable[[], tuple[str, str]]] = [
+        lambda: ("How many animals are in this video?", f"{animals(facts['animals'])}."),
+        lambda: ("Is it day or night?", f"It is {facts['light']}."),
+        lambda: ("How many animals lie in this video?", number(states.count(2), "lie")),
+        lambda: ("How many animals walk in this video?", number(states.count(1), "walk")),
+        lambda: ("Do two animals come close?", "Yes." if facts["close"][group] else "No."),
+        lambda: ("What do you see?", scene_at(facts, group)),
+        lambda: _side_question(facts, group, "", rng),
+    ]
+    question, answer = rng.choices(makers, (4, 1, 3, 3, 2, 3, 4))[0]()
+    return Exercise(question, answer)
+
+
+def _side_question(facts: Facts, group: int, when: str, rng: random.Random) -> tuple[str, str]:
+    side = _closest_side(facts, group)
+    if side is not None and rng.random() < 0.3:
+        return f"Where are two animals closest{when}?", f"{side[0].upper()}{side[1:]}."
+    left = rng.random() < 0.5
+    order = sorted(range(facts["animals"]), key=lambda i: facts["at"][i][group][0], reverse=not left)
+    state = STATES[facts["states"][order[0]][group]]
+    return f"What does the animal farthest to the {'left' if left else 'right'} do{when}?", f"It {VERBS[state]}s."
+
+
+# name, sentence of the task, label of a clip, its two words
+_CASES: tuple[tuple[str, Callable[[Facts], bool], str, str], ...] = (
+    ("Night means that the picture comes from an infrared camera.", lambda f: f["light"] == "night", "Night", "Day"),
+    ("Resting means that an animal lies on the ground.", lambda f: _lying(f) > 0, "Resting", "Upright"),
+    ("Crowded means that there are 4 animals or more.", lambda f: f["animals"] >= 4, "Crowded", "Calm"),
+    ("Moving means that 2 animals or more walk.", lambda f: _walking(f) >= 2, "Moving", "Still"),
+)
+
+
+def status_exercise(facts: Facts, others: list[Facts], rng: random.Random) -> Exercise:
+    """A question in the form of the mounting question, about something else; half of them with reference cases
+    taken from ``others`` in the words of ``agent.prompts.context``."""
+    task, test, yes, no = rng.choice(_CASES)
+    parts = [f"Watch the cattle in this video. {task}"]
+    mode = rng.choice(("off", "off", "contrastive", "contrastive", "nearest"))
+    positive = next((f for f in others if test(f)), None)
+    negative = next((f for f in others if not test(f)), None)
+    if mode == "nearest" and others:
+        parts.append(f'A similar earlier video was described like this: "{caption(others[0])}" {COMPARE}')
+    elif mode == "contrastive" and positive and negative:
+        cases = [f'A {yes.lower()} case: "{caption(positive)}"', f'A {no.lower()} case: "{caption(negative)}"']
+        rng.shuffle(cases)
+        parts.append(f"{' '.join(cases)} {COMPARE}")
+    parts.append(f"Explain what you see, then end with Status: {yes} or Status: {no}.")
+    status = f"Status: {yes if test(facts) else no}"
+    return Exercise("\n".join(parts), status if rng.random() < 0.4 else f"{caption(facts)}\n{status}")
+
+
+def echo_exercise(sentences: list[str], rng: random.Random) -> Exercise:
+    """Repeat a text that has nothing to do with the clip; the words of the verdict come up equally often."""
+    if rng.random() < 0.5:
+        text = rng.choice(("Status: Mounting", "Status: Normal"))
+        if rng.random() < 0.3:
+            text = f"{rng.choice(sentences)}\n{text}"
+    else:
+        text = " ".join(rng.sample(sentences, 2))
+    return Exercise(f"Repeat: {text}", text)
+
+
+def spoken_sentences(reasons: list[str]) -> list[str]:
+    """Sentences for echoing: those of the prompt and of reasons, pulled apart."""
+    texts = [TASK, CLOSING, COMPARE, *reasons]
+    return sorted({part.strip() for text in texts for part in text.replace(". ", ".\n").split("\n") if part.strip()})
+
+
+def tokenizer_texts(reasons: list[str] | None = None) -> Iterator[str]:
     """Text for the byte-pair merges. Frequent strings come often, so that they end as single tokens."""
-    hits = (Hit("a", "mounting", 1.0, "At 2.1 s a brown cow rises behind", "shipped"),
-            Hit("b", "normal", 1.0, "Two cows stand close", "shipped"))
+    reasons = reasons or ["At 2.1 s a brown cow rises behind a black one and holds on its back until 4.3 s."]
+    hits = [Hit("a", "mounting", 1.0, "", "shipped"), Hit("b", "normal", 1.0, "", "shipped")]
     for mode in ("off", "nearest", "contrastive"):
-        yield from [mounting_question(mode, hits)] * 20
-    for tenth in range(0, 140):
-        yield from [f"<{tenth / 10:.1f} seconds>"] * 5
-    yield from [TASK, CLOSING, COMPARE] * 10
-    yield from ["Status: Mounting", "Status: Normal", "user\nassistant\nsystem\n"] * 100
+        yield from [mounting_question(mode, hits), context(mode, hits)] * 20
+    for tenth in range(140):
+        yield from [f"<{tenth / 10:.1f} seconds>"] * 8
+    yield from ["Status: Mounting", "Status: Normal", "user\nassistant\nsystem\n", "Repeat: "] * 100
+    for reason in reasons:
+        yield from [reason] * 4
+    for name in range(1, 8):
+        for verb in VERBS.values():
+            yield from [number(name, verb), number(0, verb), number(1, verb)] * 4
+    for task, _, yes, no in _CASES:
+        yield from [f"{task} Status: {yes} or Status: {no}. A {yes.lower()} case: A {no.lower()} case:"] * 20
+    yield from [
+        "How many animals are in this video? Is it day or night? How many animals lie walk in this video? It is night. day.",
+        "Do two animals come close? Yes. No. When does an animal walk? From to s. Describe this video. What do you see at",
+        "Where are two animals closest at? On the left. On the right. In the middle. It lies. It walks. It stands.",
+        "What does the animal farthest to the left right do at? There is There are Two animals come close. No two animals",
+        "The farmer cow cows cattle bull heifer calf calves barn pen rail video picture camera light dark shows front back",
+        "Explain the reason why because before after while during between until again slowly quickly short long",
+        "Question Answer YES NO Options (A) (B) Reason: Based on an analysis of the video focusing on the cows' behavior,",
+        "was there any mounting behavior? blur noise blurred noisy dark covered low resolution sharp clean picture quality",
+    ] * 20

@@ -1,0 +1,252 @@
+"""Stage ``clips``: render the sets that the other stages learn from, once, into the work folder.
+
+``python -m training.demo.harvest SET…`` renders named sets; finished shards are kept, so a killed run goes on.
+
+Each clip is drawn at its sixteen sampling times, coded as H.264 with one of several qualities, decoded again and
+resized by the common rule: what is stored is what serving would see. Per set:
+
+- ``patches.npy`` (N, 8, 112, 1536) uint8, see ``tower``;
+- ``target_<name>.npy`` (N, 8, 2·C, 112) float16, dense targets of both frames of each group, in patch order;
+- ``notes/<shard>.json``: per clip its annotation, facts, times (16,) s, degradation; a shard's file is written last;
+- ``clips/<seed>.mp4`` where the set keeps them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from training.demo import tower
+from training.demo.progress import Progress
+
+WORK = Path("build/demo")
+SHARD = 25
+GROUPS, FRAMES = 8, 16
+SIZE = (448, 256)
+DEGRADATIONS = ("none", "blur", "noise", "low_resolution", "dark", "covered")
+"""Kinds of ``degrade.degrade`` by their class number."""
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """``seed`` is the first of ``clips`` seeds; ``degraded`` the share of clips that are degraded as a whole."""
+
+    name: str
+    seed: int
+    clips: int
+    viewpoints: Literal["train", "new"] = "train"
+    style: Literal["first", "second"] = "first"
+    kind: str | None = None
+    degraded: float = 0.0
+    dense: bool = False
+    keep: bool = False
+    """Keep the mp4 files."""
+
+
+SETS = {
+    s.name: s
+    for s in (
+        ClipSet("base", 0, 5000, degraded=0.3, dense=True),
+        ClipSet("adapter", 100_000, 4000, keep=True),
+        ClipSet("library", 200_000, 332, keep=True),
+        ClipSet("calibration", 300_000, 800, keep=True),
+        ClipSet("test", 1_000_000, 1000, keep=True),
+        ClipSet("new", 2_000_000, 800, viewpoints="new", keep=True),
+        ClipSet("second", 3_000_000, 200, style="second", keep=True),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An opened set. ``patches`` and ``targets`` are memory maps."""
+
+    folder: Path
+    patches: NDArray[np.uint8]
+    targets: dict[str, NDArray[np.float16]]
+    notes: tuple[dict[str, Any], ...]
+
+    def __len__(self) -> int:
+        return len(self.notes)
+
+
+def folder(name: str, work: Path = WORK) -> Path:
+    return work / "sets" / name
+
+
+def opened(name: str, work: Path = WORK) -> Stored:
+    """The finished part of a set, from its first clip on without gaps."""
+    root = folder(name, work)
+    notes: list[dict[str, Any]] = []
+    for shard in sorted((root / "notes").glob("*.json")):
+        if int(shard.stem) != len(notes):
+            break
+        notes += json.loads(shard.read_text(encoding="utf-8"))
+    targets = {p.stem.removeprefix("target_"): np.load(p, mmap_mode="r") for p in sorted(root.glob("target_*.npy"))}
+    return Stored(root, np.load(root / "patches.npy", mmap_mode="r"), targets, tuple(notes))
+
+
+def coded(frames: NDArray[np.uint8], times_s: NDArray[np.float64], crf: int) -> bytes:
+    """An H.264 mp4 of these frames (T, H, W, 3) at exactly these times."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": str(crf), "preset": "veryfast", "threads": "1"})
+        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for rgb, t in zip(frames, times_s, strict=True):
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+            frame.pts, frame.time_base = int(round(t * 1000)), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def decoded(data: bytes) -> NDArray[np.uint8]:
+    """All frames (T, H, W, 3) RGB."""
+    with av.open(io.BytesIO(data)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def small(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(T, 256, 448, 3) to (T, 128, 224, 3), by the rule of ``services.dialog.resize``."""
+    import torch
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2 import functional as tvf
+
+    video = torch.from_numpy(frames).permute(0, 3, 1, 2)
+    size = [tower.HEIGHT, tower.WIDTH]
+    video = tvf.resize(video, size, interpolation=InterpolationMode.BICUBIC, antialias=True)
+    return video.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def _clip(which: ClipSet, seed: int) -> tuple[NDArray[np.uint8], dict[str, NDArray[Any]], dict[str, Any], bytes]:
+    """Stored patches, dense targets (8, 2·channels, 112), note and mp4 of one clip."""
+    from training.demo import scene
+    from training.demo.annotate import annotation
+    from training.demo.degrade import LEVELS, degrade
+    from training.demo.draw import draw_frames
+    from training.demo.facts import facts
+    from training.demo.render import frame_times
+    from training.demo.targets import draw_both
+
+    rng = np.random.default_rng([seed, 77])
+    plan = scene.plan_clip(seed, kind=which.kind, viewpoints=which.viewpoints, style=which.style)
+    file_times = frame_times(plan)
+    times = file_times[np.round(np.linspace(0, len(file_times) - 1, FRAMES)).astype(int)]
+    targets: dict[str, NDArray[Any]] = {}
+    if which.dense:
+        frames, dense = draw_both(plan, times, width=SIZE[0], height=SIZE[1], grid=tower.GRID)
+        targets = {name: _grouped(value) for name, value in dense.items()}
+    else:
+        frames = draw_frames(plan, times)
+    kind, level = "none", 0
+    if rng.random() < which.degraded:
+        kind, level = str(rng.choice(DEGRADATIONS[1:])), int(rng.choice(LEVELS))
+        frames = degrade(frames, kind, level, seed)
+    data = coded(frames, times, int(rng.choice((20, 23, 26, 29))))
+    note = {
+        "seed": seed,
+        "times_s": np.round(times, 3).tolist(),
+        "degradation": [kind, level],
+        "facts": facts(plan, times.reshape(GROUPS, 2).mean(1)),
+        "annotation": annotation(plan, f"clips/{seed}.mp4"),
+    }
+    return tower.patches(small(decoded(data))), targets, note, data
+
+
+def _grouped(value: NDArray[Any]) -> NDArray[Any]:
+    """(16, 8, 14[, C]) per frame to (8, 2·C, 112) per group in patch order, first frame's channels first."""
+    planes = value if value.ndim == 4 else value[..., None]
+    planes = planes.transpose(0, 3, 1, 2).reshape(GROUPS, 2 * planes.shape[-1], *tower.GRID)
+    return tower.in_patch_order(planes)
+
+
+def _shard(which: ClipSet, first: int, work: Path) -> int:
+    """Render one shard; returns its number of clips."""
+    root = folder(which.name, work)
+    patches = np.load(root / "patches.npy", mmap_mode="r+")
+    targets: dict[str, NDArray[np.float16]] = {}
+    notes = []
+    for row in range(first, min(first + SHARD, which.clips)):
+        stored, dense, note, data = _clip(which, which.seed + row)
+        patches[row] = stored
+        for name, value in dense.items():
+            if name not in targets:
+                targets[name] = np.load(root / f"target_{name}.npy", mmap_mode="r+")
+            targets[name][row] = value
+        if which.keep:
+            (root / "clips" / f"{which.seed + row}.mp4").write_bytes(data)
+        notes.append(note)
+    patches.flush()
+    part = root / "notes" / f"{first:06d}.part"
+    part.write_text(json.dumps(notes), encoding="utf-8")
+    os.replace(part, part.with_suffix(".json"))
+    return len(notes)
+
+
+def _prepare(which: ClipSet, work: Path) -> None:
+    """Make the empty arrays; the first clip says which dense targets there are."""
+    root = folder(which.name, work)
+    (root / "notes").mkdir(parents=True, exist_ok=True)
+    (root / "clips").mkdir(exist_ok=True)
+    shape = (which.clips, GROUPS, tower.PATCHES, tower.PATCH_VALUES)
+    if which.dense and not any(root.glob("target_*.npy")):
+        for name, value in _clip(which, which.seed)[1].items():
+            np.lib.format.open_memmap(root / f"target_{name}.npy", "w+", np.float16, (which.clips, *value.shape))
+    if not (root / "patches.npy").exists():
+        np.lib.format.open_memmap(root / "patches.npy", "w+", np.uint8, shape)
+
+
+def harvest(names: list[str], work: Path = WORK, workers: int = 2, limit: int | None = None) -> None:
+    """Render the missing shards of these sets; ``limit`` stops each set after so many clips."""
+    todo: list[tuple[ClipSet, int]] = []
+    for which in (SETS[name] for name in names):
+        _prepare(which, work)
+        todo += [(which, first) for first in _missing(which, work, limit)]
+    progress = Progress("clips", len(todo))
+    with ProcessPoolExecutor(workers, initializer=_single_thread) as pool:
+        jobs = [pool.submit(_shard, which, first, work) for which, first in todo]
+        for job in as_completed(jobs):
+            job.result()
+            progress.step()
+
+
+def _missing(which: ClipSet, work: Path, limit: int | None) -> Iterator[int]:
+    done = {int(p.stem) for p in (folder(which.name, work) / "notes").glob("*.json")}
+    for first in range(0, min(which.clips, limit or which.clips), SHARD):
+        if first not in done:
+            yield first
+
+
+def _single_thread() -> None:
+    import cv2
+    import torch
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Render the demo's clip sets into the work folder.")
+    parser.add_argument("sets", nargs="+", choices=sorted(SETS))
+    parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--limit", type=int)
+    arguments = parser.parse_args()
+    harvest(arguments.sets, arguments.work, arguments.workers, arguments.limit)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Dense targets of the simulation, one value per patch: what a vision tower can learn to see.
+
+The picture of 224x128 has 8 x 14 patches of 16 px; targets average the surfaces that are visible there. They come
+from the same face numbers as the frames, at half size, shake included.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from training.demo.body import PARTS
+from training.demo.camera import HEIGHT, WIDTH
+from training.demo.coats import luminance
+from training.demo.draw import draw_stage
+from training.demo.plan import ClipPlan
+from training.demo.surface import NOBODY, Stage, numbers, stage
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+POSES = ("none", "standing", "walking", "lying", "lying down", "getting up", "feeding")
+_ENOUGH = 0.12  # share of a patch that animals must cover for its class to be theirs
+_HALF = (slice(0, None, 2), slice(0, None, 2))
+
+
+def _pose_classes(plan: ClipPlan, scene: Stage) -> NDArray[np.int64]:
+    """Pose class (T, N) of each animal; whoever rears or does anything else on its feet counts as standing."""
+    out = np.ones((len(scene.times_s), len(plan.animals)), np.int64)
+    for n, animal in enumerate(plan.animals):
+        for spell in animal.track.spells:
+            k = POSES.index(spell.behaviour) if spell.behaviour in POSES else 1
+            if spell.behaviour in ("following", "walking past", "passing behind"):
+                k = 2
+            inside = (scene.times_s >= spell.start_s - 0.03) & (scene.times_s <= spell.end_s + 0.03)
+            out[inside, n] = k
+    return out
+
+
+def _states(plan: ClipPlan, scene: Stage) -> dict[str, F64]:
+    """Per animal and time (T, N, ...): pose class, pitch, facing, motion in the picture, coat luminance, distance."""
+    count, frames = len(plan.animals), len(scene.times_s)
+    ch = scene.channels
+    yaw, pitch = ch[..., 2], ch[..., 3]
+    middle = np.stack([ch[..., 0] + 0.6 * np.cos(yaw), ch[..., 1] + 0.6 * np.sin(yaw), np.full_like(yaw, 0.9)], -1)
+    ahead = middle + 0.3 * np.stack([np.cos(yaw), np.sin(yaw), 0 * yaw], -1)
+    at, depth = plan.camera.project(middle)
+    to, _ = plan.camera.project(ahead)
+    right, into = plan.camera.rotation[0, :2], plan.camera.rotation[2, :2]
+    flat = np.stack([np.cos(yaw), np.sin(yaw)], -1)
+    facing = np.stack([flat @ right, flat @ (into / np.linalg.norm(into))], -1)
+    del to
+    step = 0.1
+    later = np.stack([a.track.at(scene.times_s + step) for a in plan.animals], 1)
+    sooner = np.stack([a.track.at(scene.times_s - step) for a in plan.animals], 1)
+
+    def spot(c: F64) -> F64:
+        lift = 0.9 * c[..., 5] + 0.6 * np.sin(c[..., 3])
+        p = np.stack([c[..., 0] + 0.6 * np.cos(c[..., 2]), c[..., 1] + 0.6 * np.sin(c[..., 2]), lift], -1)
+        return plan.camera.project(p)[0]
+
+    motion = (spot(later) - spot(sooner)) / (2 * step) / 100.0
+    coat = np.broadcast_to([luminance(a.coat, plan.light == "night") for a in plan.animals], (frames, count))
+    return {
+        "pitch": np.sin(pitch)[..., None], "facing": facing, "motion": np.clip(motion, -2, 2),
+        "coat": coat[..., None].astype(np.float64), "distance": np.clip(depth / 12.0, 0, 1.5)[..., None],
+    }  # fmt: skip
+
+
+def _pool(values: F32, grid: tuple[int, int]) -> F32:
+    """Mean per patch of (128, 224[, C]) -> (rows, columns[, C])."""
+    return cv2.resize(values, (grid[1], grid[0]), interpolation=cv2.INTER_AREA)
+
+
+def stage_targets(
+    plan: ClipPlan, scene: Stage, ids: list[NDArray[np.int32]], grid: tuple[int, int] = (8, 14)
+) -> dict[str, F32]:
+    """Targets of a stage whose face numbers are known; see `draw_targets`."""
+    rows, columns = grid
+    count, frames = len(plan.animals), len(scene.times_s)
+    poses, states = _pose_classes(plan, scene), _states(plan, scene)
+    names = ("pitch", "facing", "motion", "coat", "distance")
+    state = np.concatenate([states[n] for n in names], -1).astype(np.float32)  # (T, N, 7)
+    part_of = np.concatenate([[0], scene.part]).astype(np.uint8)
+    owner_of = np.concatenate([[NOBODY], scene.owner]).astype(np.uint8)
+    out = {
+        "cow": np.zeros((frames, rows, columns), np.float32), "part": np.zeros((frames, rows, columns), np.float32),
+        "animal_pose": np.zeros((frames, rows, columns), np.float32),
+        "height": np.zeros((frames, rows, columns), np.float32), "pitch": np.zeros((frames, rows, columns), np.float32),
+        "facing": np.zeros((frames, rows, columns, 2), np.float32),
+        "motion": np.zeros((frames, rows, columns, 2), np.float32),
+        "overlap": np.zeros((frames, rows, columns), np.float32), "coat": np.zeros((frames, rows, columns), np.float32),
+        "distance": np.zeros((frames, rows, columns), np.float32),
+    }  # fmt: skip
+    for i in range(frames):
+        face = ids[i][_HALF]
+        part, owner = part_of[face], owner_of[face]
+        high = np.concatenate([[0.0], scene.height[i]]).astype(np.float32)[face]
+        shares = np.stack([_pool((part == k).astype(np.float32), grid) for k in range(len(PARTS))], -1)
+        owners = np.stack([_pool((owner == n).astype(np.float32), grid) for n in range(count)], -1)
+        cow = shares[..., 1:5].sum(-1)
+        body = cow > _ENOUGH
+        occluded = shares[..., 5] > 0.3
+        out["cow"][i] = cow
+        out["part"][i] = np.where(body, 1 + shares[..., 1:5].argmax(-1), np.where(occluded, 5, 0))
+        mine = owners.argmax(-1)
+        out["animal_pose"][i] = np.where(body, poses[i][mine], 0)
+        out["height"][i] = _pool(high * (owner != NOBODY), grid) / np.maximum(cow, 1e-3) / 2 * body
+        values = state[i][mine] * body[..., None]
+        out["pitch"][i], out["facing"][i], out["motion"][i] = values[..., 0], values[..., 1:3], values[..., 3:5]
+        out["coat"][i], out["distance"][i] = values[..., 5], values[..., 6]
+        out["overlap"][i] = _overlap(scene, i, count, grid)
+    return out
+
+
+def _overlap(scene: Stage, i: int, count: int, grid: tuple[int, int]) -> F32:
+    """Share of each patch where the trunk outlines of at least two animals lie over each other."""
+    total = np.zeros((HEIGHT // 8, WIDTH // 8), np.uint8)
+    per = (scene.loose - (scene.loose % max(count, 1))) // max(count, 1)
+    trunk = scene.part[:per] == 1
+    for n in range(count):
+        mine = np.flatnonzero((scene.owner == n) & (scene.part == 1))
+        points = scene.corners[i, mine].reshape(-1, 2) + scene.shift[i].astype(np.float32)
+        hull = cv2.convexHull(np.clip(points, -2000, 2000).astype(np.float32) / 8)
+        layer = np.zeros_like(total)
+        cv2.fillConvexPoly(layer, (hull * 16).astype(np.int32), 1, 8, 4)
+        total += layer
+    del trunk
+    return _pool((total >= 2).astype(np.float32), grid)
+
+
+def draw_targets(plan: ClipPlan, times_s: F64 | list[float], *, grid: tuple[int, int] = (8, 14)) -> dict[str, F32]:
+    """Targets at these times, float32, (T, rows, columns[, C]):
+
+    ``cow`` share of the patch that animals cover; ``part`` class number in `body.PARTS`; ``animal_pose`` class number
+    in `POSES`; ``height`` of the visible animal above ground, m / 2; ``pitch`` sine of the animal's long axis;
+    ``facing`` (2) its heading to the right and away from the camera, unit length; ``motion`` (2) its movement in the
+    448-px picture, px/s / 100, right and down; ``overlap`` share where two trunks lie over each other; ``coat``
+    luminance 0..1 as the light shows it; ``distance`` from the camera, m / 12. All but the classes are 0 where no
+    animal covers at least 12 % of the patch.
+    """
+    scene = stage(plan, np.asarray(times_s, np.float64))
+    return stage_targets(plan, scene, [numbers(scene, i) for i in range(len(scene.times_s))], grid)
+
+
+def draw_both(
+    plan: ClipPlan, times_s: F64 | list[float], *, width: int = 224, height: int = 128, grid: tuple[int, int] = (8, 14)
+) -> tuple[NDArray[np.uint8], dict[str, F32]]:
+    """`draw_frames` and `draw_targets` for the price of little more than one of them."""
+    scene = stage(plan, np.asarray(times_s, np.float64))
+    ids = [numbers(scene, i) for i in range(len(scene.times_s))]
+    return draw_stage(plan, scene, width, height, ids), stage_targets(plan, scene, ids, grid)

@@ -1,0 +1,254 @@
+"""Stage ``vision``: teach the vision tower to see, with dense targets from the simulation.
+
+From text loss alone a model of this size does not learn to see on a CPU. Each group of two frames predicts, from the
+tower's merged tokens, what the simulation knows of every 16 × 16 patch at both times: what is there, whose, how it
+stands, turns and moves; and, from their mean, whether and how the picture is degraded. The linear heads are thrown
+away afterwards. All three outputs that the language model reads (pooled and both deepstack levels) get the loss.
+
+``python -m training.demo.vision`` runs the stage alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as fn
+
+from training.demo import tower
+from training.demo.harvest import DEGRADATIONS, GROUPS, WORK, Stored, opened
+from training.demo.model import processor, random_model, save
+from training.demo.progress import Progress
+
+CLASSES = {"part": 6, "animal_pose": 7}
+"""Targets that are class numbers; all others are values."""
+SCALE = {"cow": 1.0, "height": 1.0, "pitch": 3.0, "facing": 0.5, "motion": 1.0, "overlap": 1.0, "coat": 0.5, "distance": 0.5}
+"""Weight of each value's squared error."""
+OUTPUTS = (1.0, 0.3, 0.3)
+"""Weights of the pooled output and the deepstack levels."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``minutes`` of training decide the number of steps, so that the schedule ends in time on any machine."""
+
+    minutes: float = 25.0
+    batch: int = 64
+    rate: float = 1.5e-3
+    matrix_rate: float = 0.01
+    seed: int = 0
+    threads: int = 2
+
+
+class Heads(nn.Module):
+    """Linear read-outs of one output: per merged token the values of its four patches at both times."""
+
+    def __init__(self, width: int, channels: dict[str, int]) -> None:
+        super().__init__()
+        self.dense = nn.ModuleDict({name: nn.Linear(width, 4 * count) for name, count in channels.items()})
+        self.kind = nn.Linear(width, len(DEGRADATIONS))
+        self.level = nn.Linear(width, 1)
+
+    def forward(self, tokens: Tensor, name: str) -> Tensor:
+        """(n, 28, width) to (n, channels, 112)."""
+        n = tokens.shape[0]
+        out = self.dense[name](tokens)
+        return out.view(n, tower.TOKENS * 4, -1).transpose(1, 2)
+
+
+class Groups:
+    """Random batches of groups from stored sets, mirrored half of the time and with the light varied."""
+
+    def __init__(self, sets: list[Stored], seed: int) -> None:
+        self.sets = sets
+        self.random = np.random.default_rng(seed)
+        self.index = np.concatenate(
+            [np.stack([np.full(len(s) * GROUPS, i), np.arange(len(s) * GROUPS)], 1) for i, s in enumerate(sets)]
+        )
+        self.names = sorted(sets[0].targets)
+        self.kinds = [
+            np.array([DEGRADATIONS.index(note["degradation"][0]) for note in s.notes], np.int64) for s in sets
+        ]
+        self.levels = [np.array([note["degradation"][1] / 4 for note in s.notes], np.float32) for s in sets]
+
+    def channels(self) -> dict[str, int]:
+        counts = {name: self.sets[0].targets[name].shape[2] for name in self.names}
+        return {name: count * CLASSES.get(name, 1) for name, count in counts.items()}
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, dict[str, Tensor], Tensor, Tensor]]:
+        """Patches (n, 112, 1536) float, targets (n, C, 112), degradation class (n,), level (n,); without end."""
+        while True:
+            order = self.random.permutation(len(self.index))
+            for first in range(0, len(order) - size + 1, size):
+                yield self._batch(self.index[order[first : first + size]])
+
+    def _batch(self, rows: np.ndarray[Any, Any]) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
+        where = [(self.sets[s], s, int(r) // GROUPS, int(r) % GROUPS) for s, r in rows]
+        stored = np.stack([stored.patches[clip, group] for stored, _, clip, group in where])
+        targets = {
+            name: torch.from_numpy(np.stack([s.targets[name][clip, group] for s, _, clip, group in where])).float()
+            for name in self.names
+        }
+        x = tower.normalised(torch.from_numpy(stored))
+        flip = torch.from_numpy(self.random.random(len(rows)) < 0.5)
+        x, targets = mirrored(x, targets, flip)
+        gain = torch.from_numpy(self.random.uniform(0.8, 1.25, (len(rows), 1, 1))).float()
+        shift = torch.from_numpy(self.random.uniform(-0.1, 0.1, (len(rows), 1, 1))).float()
+        x = ((x + 1.0) * gain + shift - 1.0).clamp_(-1.0, 1.0)
+        kind = torch.tensor([self.kinds[s][clip] for _, s, clip, _ in where])
+        level = torch.tensor([self.levels[s][clip] for _, s, clip, _ in where])
+        return x, targets, kind, level
+
+
+def mirrored(x: Tensor, targets: dict[str, Tensor], flip: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Mirror left and right where ``flip``: patches, and what points to the right changes its sign."""
+    rows = flip.nonzero()[:, 0]
+    if not len(rows):
+        return x, targets
+    part = x[rows][:, tower.MIRROR].view(len(rows), tower.PATCHES, -1, tower.PATCH).flip(-1)
+    x[rows] = part.reshape(len(rows), tower.PATCHES, tower.PATCH_VALUES)
+    for name, value in targets.items():
+        turned = value[rows][:, :, tower.MIRROR]
+        if name in ("facing", "motion"):
+            turned[:, 0::2] *= -1.0
+        value[rows] = turned
+    return x, targets
+
+
+def loss_of(heads: Heads, tokens: Tensor, targets: dict[str, Tensor], kind: Tensor, level: Tensor) -> dict[str, Tensor]:
+    """Losses by name. Values count where an animal is; presence, class and overlap everywhere."""
+    cow = targets["cow"]
+    body = (cow > 0.12).float()
+    losses = {}
+    for name, target in targets.items():
+        out = heads(tokens, name).float()
+        if name in CLASSES:
+            count = CLASSES[name]
+            logits = out.view(out.shape[0], count, -1, tower.PATCHES)
+            each = fn.cross_entropy(logits, target.long(), reduction="none")
+            weight = body * 1.0 + 0.25
+            losses[name] = (each * weight).sum() / weight.sum()
+        elif name in ("cow", "overlap"):
+            losses[name] = fn.binary_cross_entropy_with_logits(out, target.clamp(0, 1)) * SCALE[name]
+        else:
+            weight = body.repeat_interleave(target.shape[1] // body.shape[1], 1)
+            losses[name] = ((out - target).square() * weight).sum() / weight.sum().clamp(min=1) * SCALE[name]
+    mean = tokens.mean(1)
+    losses["kind"] = 0.1 * fn.cross_entropy(heads.kind(mean).float(), kind)
+    losses["level"] = 0.3 * ((heads.level(mean)[:, 0].float() - level).square() * (kind > 0)).mean()
+    return losses
+
+
+def optimisers(modules: nn.Module, settings: Settings) -> list[torch.optim.Optimizer]:
+    """Muon for the blocks' matrices, AdamW for everything else."""
+    matrices, others = [], []
+    for name, value in modules.named_parameters():
+        inner = value.ndim == 2 and ("blocks." in name or "merger" in name)
+        (matrices if inner else others).append(value)
+    return [
+        torch.optim.Muon(matrices, lr=settings.matrix_rate, weight_decay=0.05, adjust_lr_fn="original"),
+        torch.optim.AdamW(others, lr=settings.rate, weight_decay=0.02, betas=(0.9, 0.98), fused=True),
+    ]
+
+
+def schedule(part: float) -> float:
+    """Share of the full rate at this part (0…1) of the run: short warm-up, then a cosine to zero."""
+    return min(1.0, part / 0.02) * (0.5 + 0.5 * math.cos(math.pi * min(1.0, part)))
+
+
+def train(visual: nn.Module, sets: list[Stored], settings: Settings, resume: Path | None = None) -> dict[str, float]:
+    """Train in place for ``settings.minutes``; ``resume`` is a checkpoint that is written every two minutes and read
+    if it exists. Returns the last losses."""
+    torch.manual_seed(settings.seed)
+    torch.set_num_threads(settings.threads)
+    data = Groups(sets, settings.seed)
+    fast = tower.FastTower(visual)
+    heads = nn.ModuleList(Heads(fast.visual.config.out_hidden_size, data.channels()) for _ in OUTPUTS)
+    whole = nn.ModuleDict({"fast": fast, "heads": heads})
+    opts = optimisers(whole, settings)
+    rates = [group["lr"] for opt in opts for group in opt.param_groups]
+    spent = 0.0
+    if resume is not None and resume.exists():
+        state = torch.load(resume, weights_only=True)
+        whole.load_state_dict(state["weights"])
+        for opt, saved in zip(opts, state["optimisers"], strict=True):
+            opt.load_state_dict(saved)
+        spent = state["spent"]
+        data.random = np.random.default_rng([settings.seed, int(spent)])
+    progress = Progress("vision", int(settings.minutes * 60))
+    running: dict[str, float] = {}
+    began = saved_at = time.monotonic()
+    shown = 0
+    for step, (x, targets, kind, level) in enumerate(data.batches(settings.batch)):
+        now = time.monotonic()
+        part = (spent + now - began) / (settings.minutes * 60)
+        if part >= 1:
+            break
+        for group, rate in zip([g for o in opts for g in o.param_groups], rates, strict=True):
+            group["lr"] = rate * schedule(part)
+        with torch.autocast("cpu", torch.bfloat16):
+            seen = fast(x)
+            total = torch.zeros(())
+            for weight, head, tokens in zip(OUTPUTS, heads, (seen.pooled, *seen.deep), strict=True):
+                losses = loss_of(head, tokens, targets, kind, level)
+                total = total + weight * sum(losses.values())
+                if weight == 1.0:
+                    named = losses
+        total.backward()
+        nn.utils.clip_grad_norm_(whole.parameters(), 1.0)
+        for opt in opts:
+            opt.step()
+            opt.zero_grad(set_to_none=True)
+        if step % 10 == 0:
+            for name, value in named.items():
+                running[name] = 0.9 * running.get(name, float(value)) + 0.1 * float(value)
+        seconds = int(spent + now - began)
+        if seconds > shown:
+            words = " ".join(f"{name} {value:.3f}" for name, value in running.items())
+            progress.step(f"step {step}: {words}", seconds - shown)
+            shown = seconds
+        if resume is not None and now - saved_at > 120:
+            saved_at = now
+            _checkpoint(resume, whole, opts, spent + now - began)
+    if resume is not None:
+        _checkpoint(resume, whole, opts, settings.minutes * 60)
+    return running
+
+
+def _checkpoint(path: Path, whole: nn.Module, opts: list[torch.optim.Optimizer], spent: float) -> None:
+    part = path.with_suffix(".part")
+    torch.save(
+        {"weights": whole.state_dict(), "optimisers": [opt.state_dict() for opt in opts], "spent": spent}, part
+    )
+    part.replace(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train the vision tower on dense targets.")
+    parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--minutes", type=float, default=Settings.minutes)
+    parser.add_argument("--batch", type=int, default=Settings.batch)
+    parser.add_argument("--sets", nargs="+", default=["base"])
+    arguments = parser.parse_args()
+    sets = [opened(name, arguments.work) for name in arguments.sets]
+    out = arguments.out or arguments.work / "vision"
+    from training.demo.corpus import tokenizer_texts
+
+    reasons = [note["annotation"]["conversations"][1]["value"] for s in sets for note in s.notes[:1500] if note["annotation"]]
+    of = processor(tokenizer_texts(reasons))
+    model = random_model(of)
+    train(model.model.visual, sets, Settings(minutes=arguments.minutes, batch=arguments.batch), out.with_suffix(".resume"))
+    save(model, of, out)
+
+
+if __name__ == "__main__":
+    main()
