@@ -10,7 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from services.schema import Answer, Calibration, Clip, Neighbourhood, Novelty, Quality, RetrievalMode, VariantName, Window
+from services.schema import (
+    Answer,
+    Calibration,
+    Clip,
+    Neighbourhood,
+    Novelty,
+    Quality,
+    RetrievalMode,
+    VariantName,
+    Window,
+)
 
 
 class Cancellation(Protocol):

@@ -1,6 +1,6 @@
 """The analysis as a LangGraph ``StateGraph``, and ``analyze``, which runs it and yields typed events.
 
-    START → inspect → retrieve → classify (one branch per variant) → report → END
+START → inspect → retrieve → classify (one branch per variant) → report → END
 """
 
 from __future__ import annotations

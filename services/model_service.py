@@ -121,9 +121,7 @@ class ModelService:
     def library(self) -> Library:
         with self._lock:
             shipped = located(self.profile.library) if self.profile.library else None
-            return Library(
-                shipped, self.settings.data / "library" / self.profile.name, self.embedder.provenance
-            )
+            return Library(shipped, self.settings.data / "library" / self.profile.name, self.embedder.provenance)
 
     @cached_property
     def novelty(self) -> NoveltyModel | None:
@@ -425,4 +423,3 @@ def _jpeg(picture: NDArray[np.uint8]) -> bytes:
     if not done:
         raise RuntimeError("JPEG encoding failed")
     return data.tobytes()
-

@@ -1,0 +1,125 @@
+"""One batch of variants against stock transformers and PEFT, one variant at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForImageTextToText
+
+from services.chat.engine import Engine, Generation
+from services.chat.scheduler import AdapterRef
+from services.dialog import messages
+from services.errors import AdapterError
+from services.schema import Frames
+from tests.services.chat.conftest import load
+
+OPTIONS = (" Mounting", " Normal")
+TURNS = messages("What happens here?")
+GREEDY = Generation(max_tokens=24)
+
+
+@dataclass
+class Row:
+    adapter: str | None = None
+    stop_after: int | None = None
+    tokens: list[int] = field(default_factory=list)
+
+    def on_token(self, token: int) -> None:
+        self.tokens.append(token)
+
+    def is_cancelled(self) -> bool:
+        return self.stop_after is not None and len(self.tokens) >= self.stop_after
+
+
+@pytest.fixture(scope="module")
+def engine(base_folder: Path, adapters: dict[str, AdapterRef]) -> Engine:
+    engine = load(base_folder)
+    for name in ("one", "two"):
+        engine.ensure_adapter(name, adapters[name].folder, adapters[name].digest)
+    return engine
+
+
+@pytest.fixture(scope="module")
+def stock(base_folder: Path, adapters: dict[str, AdapterRef]) -> dict[str | None, torch.nn.Module]:
+    def plain() -> torch.nn.Module:
+        return AutoModelForImageTextToText.from_pretrained(base_folder, dtype=torch.float32).eval()
+
+    return {None: plain()} | {
+        name: PeftModel.from_pretrained(plain(), adapters[name].folder).eval() for name in ("one", "two")
+    }
+
+
+def ask(engine: Engine, frames: Frames, rows: Sequence[Row], generation: Generation = GREEDY):
+    return engine.run("clip", [frames], TURNS, rows, generation, "Status:", OPTIONS)
+
+
+@torch.inference_mode()
+def stock_scores(model: torch.nn.Module, engine: Engine, frames: Frames) -> list[float]:
+    dialog, totals = engine.dialog, []
+    inputs = dialog.prompt(TURNS, [frames])
+    for option in OPTIONS:
+        head, tail = dialog.text_ids("Status:"), dialog.answer_ids(option)
+        ids = torch.cat([inputs["input_ids"], head, tail], dim=1)
+        types = torch.zeros_like(ids)
+        types[:, : inputs["input_ids"].shape[1]] = inputs["mm_token_type_ids"]
+        whole = inputs | {"input_ids": ids, "attention_mask": torch.ones_like(ids), "mm_token_type_ids": types}
+        logprobs = torch.log_softmax(model(**whole).logits, dim=-1)[0]
+        start = ids.shape[1] - tail.shape[1] - 1
+        totals.append(float(logprobs[start : start + tail.shape[1]].gather(1, tail[0][:, None]).sum()))
+    return totals
+
+
+def test_scores_and_greedy_text_of_a_mixed_batch_equal_stock_models(
+    engine: Engine, stock: dict[str | None, torch.nn.Module], frames: Frames
+) -> None:
+    rows = [Row(None), Row("one"), Row("two")]
+    results = ask(engine, frames, rows)
+    inputs = engine.dialog.prompt(TURNS, [frames])
+    for row, result in zip(rows, results, strict=True):
+        model = stock[row.adapter]
+        assert result.scores == pytest.approx(stock_scores(model, engine, frames), abs=2e-3)
+        with torch.inference_mode():
+            output = model.generate(
+                **inputs, max_new_tokens=24, do_sample=False, eos_token_id=engine.dialog.terminator_id, pad_token_id=0
+            )
+        expected = [t for t in output[0, inputs["input_ids"].shape[1] :].tolist() if t != engine.dialog.terminator_id]
+        assert result.ids == expected == row.tokens
+    assert len({tuple(result.ids) for result in results}) == 3, "the adapters must make a difference here"
+
+
+def test_base_and_tuned_share_one_pass_of_the_vision_tower_and_one_prefill(engine: Engine, frames: Frames) -> None:
+    engine.counts.vision = engine.counts.prefill = 0
+    engine.run("fresh clip", [frames], TURNS, [Row(None), Row("one")], GREEDY, "Status:", OPTIONS)
+    assert (engine.counts.vision, engine.counts.prefill) == (1, 1)
+
+
+def test_a_rows_result_does_not_depend_on_its_companions(engine: Engine, frames: Frames) -> None:
+    together = ask(engine, frames, [Row(None), Row("one")])
+    alone = [ask(engine, frames, [Row(None)])[0], ask(engine, frames, [Row("one")])[0]]
+    for one, other in zip(together, alone, strict=True):
+        assert one.ids == other.ids
+        assert one.scores == pytest.approx(other.scores, abs=2e-3)
+
+
+def test_a_cancelled_row_stops_computing_and_the_other_goes_on(engine: Engine, frames: Frames) -> None:
+    whole = ask(engine, frames, [Row(None), Row("one")])
+    cut, other = ask(engine, frames, [Row(None, stop_after=3), Row("one")])
+    assert cut.finish_reason == "cancelled" and len(cut.ids) <= 4 < len(whole[0].ids)
+    assert other.ids == whole[1].ids
+
+
+def test_scores_after_reasoning_read_the_generated_text(engine: Engine, frames: Frames) -> None:
+    direct = ask(engine, frames, [Row(None)])[0]
+    after = ask(engine, frames, [Row(None)], Generation(max_tokens=24, scoring="after_reasoning"))[0]
+    assert after.ids == direct.ids
+    assert after.scores is not None and after.scores != pytest.approx(direct.scores, abs=1e-3)
+
+
+def test_an_adapter_that_changes_nothing_is_refused(engine: Engine, adapters: dict[str, AdapterRef]) -> None:
+    with pytest.raises(AdapterError, match="no-op"):
+        engine.ensure_adapter("idle", adapters["idle"].folder, adapters["idle"].digest)
