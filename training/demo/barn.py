@@ -86,11 +86,11 @@ def background(plan: ClipPlan) -> F32:
     r = view.rotation.astype(np.float32)
     d = px[None, :, None] * r[0] + py[:, None, None] * r[1] + r[2]
     o = view.position.astype(np.float32)
-    x0, x1, y0, y1, top = barn.room
+    x0, x1, y0, y1, top = (np.float32(v) for v in barn.room)
     d = np.where(np.abs(d) < 1e-5, np.float32(1e-5), d)
     tx = (np.where(d[..., 0] > 0, x1, x0) - o[0]) / d[..., 0]
     ty = (np.where(d[..., 1] > 0, y1, y0) - o[1]) / d[..., 1]
-    tz = (np.where(d[..., 2] > 0, top, 0.0) - o[2]) / d[..., 2]
+    tz = (np.where(d[..., 2] > 0, top, np.float32(0)) - o[2]) / d[..., 2]
     t = np.minimum(np.minimum(tx, ty), tz).astype(np.float32)
     x, y, z = (o[i] + t * d[..., i] for i in range(3))
     floor = (tz <= tx) & (tz <= ty) & (d[..., 2] < 0)
@@ -100,24 +100,24 @@ def background(plan: ClipPlan) -> F32:
     second = plan.style == "second"
     texture = _floor("second" if second else barn.floor, variant)
     spin = 0.7 * (barn.seed % 5)
-    fx = (np.cos(spin) * x - np.sin(spin) * y) * k
-    fy = (np.sin(spin) * x + np.cos(spin) * y) * k
+    c, s = np.float32(k * np.cos(spin)), np.float32(k * np.sin(spin))
+    fx, fy = c * x - s * y, s * x + c * y
     mode = cv2.INTER_LINEAR
-    image = cv2.remap(texture, fx.astype(np.float32), fy.astype(np.float32), mode, borderMode=cv2.BORDER_REFLECT)
-    along = np.where(tx < ty, y, x) * k
-    wall = cv2.remap(_wall("second" if second else barn.wall, variant, night), along.astype(np.float32), (z * k).astype(np.float32), mode, borderMode=cv2.BORDER_REFLECT)
+    image = cv2.remap(texture, fx, fy, mode, borderMode=cv2.BORDER_REFLECT)
+    along = np.where(tx < ty, y, x) * np.float32(k)
+    wall = cv2.remap(_wall("second" if second else barn.wall, variant, night), along, z * np.float32(k), mode, borderMode=cv2.BORDER_REFLECT)
     image = np.where(floor[..., None], image, wall)
     image[roof] = (210, 220, 120) if second else (92, 90, 88)
     if night:
         gray = image @ np.array((0.35, 0.4, 0.25), np.float32)
-        near = (np.linalg.norm(view.position) / np.maximum(t, 1.0)) ** 1.3
-        lit = gray * np.clip(near, 0.0, 1.5) * np.where(floor, 0.72, 0.58)
+        near = (np.float32(np.linalg.norm(view.position)) / np.maximum(t, 1.0)) ** 1.3
+        lit = gray * np.clip(near, 0.0, 1.5) * np.where(floor, np.float32(0.72), np.float32(0.58))
         image = np.repeat(lit[..., None], 3, 2)
     else:
         pools = 0.88 + 0.12 * np.sin(0.9 * x + barn.seed) * np.sin(0.8 * y + 2 * barn.seed)
         # Corners gather less light.
         edge = np.minimum(np.minimum(x - x0, x1 - x), np.minimum(y - y0, y1 - y))
-        dark = 0.66 + 0.34 * np.clip((edge + np.where(floor, 0.1, 0.9 + 0.2 * z)) / 1.6, 0, 1)
+        dark = 0.66 + 0.34 * np.clip((edge + np.where(floor, np.float32(0.1), 0.9 + 0.2 * z)) / 1.6, 0, 1)
         image = image * (pools * np.where(floor, dark, 0.8 * dark))[..., None] * np.array(barn.tint, np.float32)
     return np.ascontiguousarray(image * np.float32(barn.gain), np.float32)
 

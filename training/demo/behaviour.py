@@ -192,12 +192,12 @@ def _normal(kind: str, s: Setting, rng: np.random.Generator, t: F64) -> Scene:
     gap: F64 | float = wait
     kerb = None
     if kind == "chin_resting":
-        gap = wait + ({"rear": 2.02, "side": 1.98}[direction] * s.scales[0] - wait) * amount
+        gap = wait + ({"rear": 1.98, "side": 1.93}[direction] * s.scales[0] - wait) * amount
     elif kind == "sniffing":
-        gap = wait + ({"rear": 2.72, "side": 2.50, "head": 3.5}[direction] * s.scales[0] - wait) * amount
+        gap = wait + ({"rear": 2.66, "side": 2.46, "head": 3.4}[direction] * s.scales[0] - wait) * amount
     elif kind == "head_pushing":
         shove = 0.12 * np.sin(2 * np.pi * rng.uniform(0.5, 0.9) * t)
-        gap = wait + ({"head": 3.05, "side": 2.42}[direction] - wait) * amount + shove * amount
+        gap = wait + ({"head": 2.98, "side": 2.36}[direction] - wait) * amount + shove * amount
     elif follow:
         gap = wait + 0.2
     parallel = kind in ("lying_down", "getting_up", "feeding") or (kind == "standing_close" and rng.random() < 0.4)

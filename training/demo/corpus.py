@@ -14,6 +14,8 @@ from typing import Any
 
 from agent.prompts import CLOSING, COMPARE, TASK, context, mounting_question
 from services.schema import Hit
+from training.demo.annotate import LIGHTS, NUMBERS
+from training.demo.coats import COATS
 from training.demo.facts import STATES
 
 Facts = dict[str, Any]
@@ -29,14 +31,19 @@ class Exercise:
 
 
 def number(count: int, verb: str) -> str:
-    """``No animal lies.``, ``1 animal lies.``, ``2 animals lie.``"""
-    if count == 0:
-        return f"No animal {verb}s."
-    return f"{count} animal {verb}s." if count == 1 else f"{count} animals {verb}."
+    """``no cow lies``, ``one cow lies``, ``two cows lie``"""
+    return f"{cows(count)} {verb}{'s' if count < 2 else ''}"
 
 
-def animals(count: int) -> str:
-    return "1 animal" if count == 1 else f"{count} animals"
+def cows(count: int) -> str:
+    """``no cow``, ``one cow``, ``two cows``: the words of the annotations."""
+    return f"{NUMBERS[count]} cow{'s' if count > 1 else ''}"
+
+
+def sentence(*parts: str) -> str:
+    """The parts, joined by commas, as one sentence."""
+    text = ", ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _lying(facts: Facts) -> int:
@@ -53,53 +60,51 @@ def _states(facts: Facts, group: int) -> list[int]:
 
 def _closest_side(facts: Facts, group: int) -> str | None:
     """Where the two animals that are nearest to each other stand; None when there is only one."""
-    spots = [own[group] for own in facts["at"]]
-    pairs = [(a, b) for i, a in enumerate(spots) for b in spots[i + 1 :]]
-    if not pairs:
+    if facts["animals"] < 2:
         return None
-    a, b = min(pairs, key=lambda p: (p[0][0] - p[1][0]) ** 2 + (0.57 * (p[0][1] - p[1][1])) ** 2)
-    x = (a[0] + b[0]) / 2
+    x = sum(facts["at"][i][group][0] for i in _closest_pair(facts, group)) / 2
     return "on the left" if x < 0.4 else "on the right" if x > 0.6 else "in the middle"
+
+
+def _opening(facts: Facts) -> str:
+    return f"{cows(facts['animals'])} in {LIGHTS[facts['light']]}"
 
 
 def caption(facts: Facts) -> str:
     """A description of the whole clip, without a hint."""
-    lying, walking = _lying(facts), _walking(facts)
-    parts = [f"It is {facts['light']}.", f"There {'is' if facts['animals'] == 1 else 'are'} {animals(facts['animals'])}."]
-    parts += [number(lying, "lie"), number(walking, "walk")]
-    parts.append("Two animals come close." if any(facts["close"]) else "No two animals come close.")
-    return " ".join(parts)
+    close = "two cows come close" if any(facts["close"]) else "no two cows come close"
+    return f"{sentence(_opening(facts))} {sentence(number(_lying(facts), 'lie'), number(_walking(facts), 'walk'), close)}"
 
 
 def scene_at(facts: Facts, group: int) -> str:
     """A description of one moment."""
     states = _states(facts, group)
-    return f"{animals(facts['animals'])}. " + " ".join(
-        number(states.count(STATES.index(name)), VERBS[name]) for name in ("walking", "lying")
-    )
+    done = [number(states.count(STATES.index(name)), VERBS[name]) for name in ("lying", "walking")]
+    return f"{sentence(_opening(facts))} {sentence(*done)}"
 
 
 def _when(spells: list[list[float] | None], verb: str) -> str:
     longest = max((s for s in spells if s), key=lambda s: s[1] - s[0], default=None)
-    return f"No animal {verb}s." if longest is None else f"From {longest[0]:.1f} s to {longest[1]:.1f} s."
+    return sentence(f"no cow {verb}s" if longest is None else f"from {longest[0]:.1f} s to {longest[1]:.1f} s")
 
 
 def clip_exercise(facts: Facts, times_s: list[float], rng: random.Random) -> Exercise:
     """One general question about a whole clip; ``times_s`` are the times written before its groups."""
     group = rng.randrange(len(times_s))
+    when = f" at {times_s[group]:.1f} s"
+    close = any(facts["close"])
     makers: list[Callable[[], tuple[str, str]]] = [
-        lambda: ("How many animals are in this video?", f"{animals(facts['animals'])}."),
-        lambda: ("Is it day or night?", f"It is {facts['light']}."),
-        lambda: ("How many animals lie in this video?", number(_lying(facts), "lie")),
-        lambda: ("How many animals walk in this video?", number(_walking(facts), "walk")),
-        lambda: ("Do two animals come close?", "Yes." if any(facts["close"]) else "No."),
-        lambda: ("When does an animal walk?", _when(facts["walks"], "walk")),
+        lambda: ("How many cows are in this video?", sentence(cows(facts["animals"]))),
+        lambda: ("Is it daylight or infrared night?", sentence(LIGHTS[facts["light"]])),
+        lambda: ("How many cows lie in this video?", sentence(number(_lying(facts), "lie"))),
+        lambda: ("How many cows walk in this video?", sentence(number(_walking(facts), "walk"))),
+        lambda: ("Do two cows come close?", "Yes." if close else "No."),
+        lambda: ("When does a cow walk?", _when(facts["walks"], "walk")),
         lambda: ("Describe this video.", caption(facts)),
-        lambda: (f"What do you see at {times_s[group]:.1f} s?", scene_at(facts, group)),
-        lambda: _side_question(facts, group, f" at {times_s[group]:.1f} s", rng),
+        lambda: (f"What do you see{when}?", scene_at(facts, group)),
+        lambda: _side_question(facts, group, when, rng),
     ]
-    weights = (3, 1, 3, 3, 1, 3, 3, 3, 2)
-    question, answer = rng.choices(makers, weights)[0]()
+    question, answer = rng.choices(makers, (3, 1, 3, 3, 1, 3, 3, 3, 4))[0]()
     return Exercise(question, answer)
 
 
@@ -107,34 +112,50 @@ def group_exercise(facts: Facts, group: int, rng: random.Random) -> Exercise:
     """One general question about two neighbouring frames."""
     states = _states(facts, group)
     makers: list[Callable[[], tuple[str, str]]] = [
-        lambda: ("How many animals are in this video?", f"{animals(facts['animals'])}."),
-        lambda: ("Is it day or night?", f"It is {facts['light']}."),
-        lambda: ("How many animals lie in this video?", number(states.count(2), "lie")),
-        lambda: ("How many animals walk in this video?", number(states.count(1), "walk")),
-        lambda: ("Do two animals come close?", "Yes." if facts["close"][group] else "No."),
+        lambda: ("How many cows are in this video?", sentence(cows(facts["animals"]))),
+        lambda: ("Is it daylight or infrared night?", sentence(LIGHTS[facts["light"]])),
+        lambda: ("How many cows lie in this video?", sentence(number(states.count(2), "lie"))),
+        lambda: ("How many cows walk in this video?", sentence(number(states.count(1), "walk"))),
+        lambda: ("Do two cows come close?", "Yes." if facts["close"][group] else "No."),
         lambda: ("What do you see?", scene_at(facts, group)),
         lambda: _side_question(facts, group, "", rng),
     ]
-    question, answer = rng.choices(makers, (4, 1, 3, 3, 2, 3, 4))[0]()
+    question, answer = rng.choices(makers, (4, 1, 3, 3, 2, 3, 5))[0]()
     return Exercise(question, answer)
 
 
 def _side_question(facts: Facts, group: int, when: str, rng: random.Random) -> tuple[str, str]:
     side = _closest_side(facts, group)
-    if side is not None and rng.random() < 0.3:
-        return f"Where are two animals closest{when}?", f"{side[0].upper()}{side[1:]}."
+    draw = rng.random()
+    if side is not None and draw < 0.25:
+        return f"Where are two cows closest{when}?", sentence(side)
     left = rng.random() < 0.5
+    word = "left" if left else "right"
     order = sorted(range(facts["animals"]), key=lambda i: facts["at"][i][group][0], reverse=not left)
+    if draw < 0.5:
+        return f"What coat has the cow farthest to the {word}{when}?", sentence(f"a {facts['coats'][order[0]]} coat")
+    if draw < 0.65 and side is not None:
+        pair = _closest_pair(facts, group)
+        coats = " and ".join(sorted(facts["coats"][i] for i in pair))
+        return f"What coats have the two closest cows{when}?", sentence(coats)
     state = STATES[facts["states"][order[0]][group]]
-    return f"What does the animal farthest to the {'left' if left else 'right'} do{when}?", f"It {VERBS[state]}s."
+    return f"What does the cow farthest to the {word} do{when}?", sentence(f"it {VERBS[state]}s")
+
+
+def _closest_pair(facts: Facts, group: int) -> tuple[int, int]:
+    spots = [own[group] for own in facts["at"]]
+    pairs = [(i, j) for i in range(len(spots)) for j in range(i + 1, len(spots))]
+    return min(
+        pairs, key=lambda p: (spots[p[0]][0] - spots[p[1]][0]) ** 2 + (0.57 * (spots[p[0]][1] - spots[p[1]][1])) ** 2
+    )
 
 
 # name, sentence of the task, label of a clip, its two words
 _CASES: tuple[tuple[str, Callable[[Facts], bool], str, str], ...] = (
     ("Night means that the picture comes from an infrared camera.", lambda f: f["light"] == "night", "Night", "Day"),
-    ("Resting means that an animal lies on the ground.", lambda f: _lying(f) > 0, "Resting", "Upright"),
-    ("Crowded means that there are 4 animals or more.", lambda f: f["animals"] >= 4, "Crowded", "Calm"),
-    ("Moving means that 2 animals or more walk.", lambda f: _walking(f) >= 2, "Moving", "Still"),
+    ("Resting means that a cow lies on the ground.", lambda f: _lying(f) > 0, "Resting", "Upright"),
+    ("Crowded means that there are four cows or more.", lambda f: f["animals"] >= 4, "Crowded", "Calm"),
+    ("Moving means that two cows or more walk.", lambda f: _walking(f) >= 2, "Moving", "Still"),
 )
 
 
@@ -185,16 +206,19 @@ def tokenizer_texts(reasons: list[str] | None = None) -> Iterator[str]:
     yield from ["Status: Mounting", "Status: Normal", "user\nassistant\nsystem\n", "Repeat: "] * 100
     for reason in reasons:
         yield from [reason] * 4
-    for name in range(1, 8):
+    for count in range(len(NUMBERS)):
         for verb in VERBS.values():
-            yield from [number(name, verb), number(0, verb), number(1, verb)] * 4
+            yield from [sentence(number(count, verb)), f", {number(count, verb)}", f" {cows(count)} in"] * 10
+    for coat in COATS:
+        yield from [f"a {coat} coat the {coat} cow another {coat} cow A {coat} cow The {coat} cow {coat} and"] * 20
     for task, _, yes, no in _CASES:
         yield from [f"{task} Status: {yes} or Status: {no}. A {yes.lower()} case: A {no.lower()} case:"] * 20
     yield from [
-        "How many animals are in this video? Is it day or night? How many animals lie walk in this video? It is night. day.",
-        "Do two animals come close? Yes. No. When does an animal walk? From to s. Describe this video. What do you see at",
-        "Where are two animals closest at? On the left. On the right. In the middle. It lies. It walks. It stands.",
-        "What does the animal farthest to the left right do at? There is There are Two animals come close. No two animals",
+        "How many cows are in this video? Is it daylight or infrared night? Daylight. How many cows lie walk in this video?",
+        "Do two cows come close? Yes. No. When does a cow walk? From to s. Describe this video. What do you see at",
+        "Where are two cows closest at? On the left. On the right. In the middle. It lies. It walks. It stands.",
+        "What does the cow farthest to the left right do at? What coat has the cow What coats have the two closest cows at",
+        ", two cows come close. , no two cows come close. in daylight. in infrared night.",
         "The farmer cow cows cattle bull heifer calf calves barn pen rail video picture camera light dark shows front back",
         "Explain the reason why because before after while during between until again slowly quickly short long",
         "Question Answer YES NO Options (A) (B) Reason: Based on an analysis of the video focusing on the cows' behavior,",

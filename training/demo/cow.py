@@ -30,12 +30,12 @@ _TORSO = np.array([
     (0.28, -0.03, 0.275, 0.355), (0.52, -0.06, 0.325, 0.385), (0.76, -0.055, 0.33, 0.39), (0.97, -0.02, 0.275, 0.385),
     (1.14, 0.01, 0.235, 0.36), (1.28, 0.01, 0.19, 0.30), (1.38, 0.02, 0.13, 0.20), (1.43, 0.03, 0.03, 0.05),
 ])  # fmt: skip
-_NECK = np.array([(0.0, 0.17, 0.27), (0.33, 0.135, 0.215), (0.66, 0.11, 0.165), (1.0, 0.095, 0.13)])
+_NECK = np.array([(0.0, 0.18, 0.29), (0.33, 0.15, 0.235), (0.66, 0.12, 0.18), (1.0, 0.10, 0.14)])
 _HEAD = np.array([
     (-0.10, 0.07, 0.07), (0.02, 0.125, 0.135), (0.16, 0.125, 0.135),
     (0.33, 0.085, 0.10), (0.46, 0.095, 0.085), (0.53, 0.05, 0.045),
 ])  # fmt: skip
-NECK_LENGTH = 0.62
+NECK_LENGTH = 0.55
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ def pose(channels: dict[str, F64], build: dict[str, F64]) -> Posed:
         foot = foot + heading * fx[:, None] + z * fz[:, None]
         if front:
             foot = foot + z * c["step"][:, None]
-            hang = joint + s * (0.16 * heading + sign * 0.20 * left0 - 0.52 * z)
+            hang = joint + s * (0.24 * heading + sign * 0.24 * left0 - 0.68 * z)
             tuck = ground + s * (0.98 * heading + sign * 0.22 * left0 + 0.07 * z)
             k, kt = c["clasp"][:, None], c["tuck_front"][:, None]
             foot = foot * (1 - k) + hang * k

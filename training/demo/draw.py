@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from training.demo.barn import MARGIN, background, front
 from training.demo.body import TUBES
 from training.demo.camera import HEIGHT, WIDTH
-from training.demo.coats import paint
+from training.demo.coats import COLUMNS, FINE, ROWS, paint
 from training.demo.plan import ClipPlan
 from training.demo.surface import Stage, numbers, stage
 
@@ -46,16 +46,19 @@ def _vignette(strength: float, night: bool) -> F32:
 
 
 def _atlas(plan: ClipPlan) -> F32:
-    """Coats of all animals, then one row each of kerb and obstacle colours: (N*64 + 2, 128, 3) float32."""
+    """Coats of all animals, then one row each of kerb and obstacle colours: (N*128 + 4, 256, 3) float32."""
     night, second = plan.light == "night", plan.style == "second"
     sheets = [paint(a.coat, a.seed, infrared=night, second=second) for a in plan.animals]
-    extra = np.zeros((2, 128, 3), np.float32)
-    extra[0] = _KERB if not second else (230, 60, 90)
+    extra = np.zeros((2 * FINE, COLUMNS, 3), np.float32)
+    extra[:FINE] = _KERB if not second else (230, 60, 90)
     for i, colour in enumerate(sorted({s[3] for s in front(plan)})):
-        extra[1, i] = colour
+        extra[FINE:, FINE * i : FINE * (i + 1)] = colour
     if night:
         extra[:] = extra.mean(-1, keepdims=True)
-    return np.concatenate([*sheets, extra]) * np.float32(plan.barn.gain)
+    atlas = np.concatenate([*sheets, extra])
+    if night:
+        atlas[:] = atlas.mean(-1, keepdims=True)
+    return atlas * np.float32(plan.barn.gain)
 
 
 @lru_cache(maxsize=2)
@@ -97,9 +100,16 @@ def _slopes(corners: F32, values: F32) -> F32:
     a1, a2 = values[:, 2] - values[:, 0], values[:, 3] - values[:, 1]
     gx = (a1 * d2[:, 1:2] - a2 * d1[:, 1:2]) / safe
     gy = (a2 * d1[:, 0:1] - a1 * d2[:, 0:1]) / safe
-    centre = corners.mean(1)
-    c = values.mean(1) - gx * centre[:, 0:1] - gy * centre[:, 1:2]
+    quarter = np.float32(0.25)
+    centre = corners.sum(1) * quarter
+    c = values.sum(1) * quarter - gx * centre[:, 0:1] - gy * centre[:, 1:2]
     return np.stack([c, gx, gy], -1).astype(np.float32)
+
+
+def _bounds(values: F32) -> tuple[F32, F32]:
+    """Least and greatest of the four corners (F, C)."""
+    a, b, c, d = (values[:, k] for k in range(4))
+    return np.minimum(np.minimum(a, b), np.minimum(c, d)), np.maximum(np.maximum(a, b), np.maximum(c, d))
 
 
 def _colour(scene: Stage, i: int, ids: NDArray[np.int32], atlas: F32, base: NDArray[np.int32], image: F32) -> None:
@@ -116,16 +126,16 @@ def _colour(scene: Stage, i: int, ids: NDArray[np.int32], atlas: F32, base: NDAr
     values = np.concatenate([scene.shade[i, used][..., None], scene.texture[used]], -1)
     corners = scene.corners[i, used] + scene.shift[i].astype(np.float32)
     maps = _slopes(corners, values)
-    table = np.concatenate([maps[..., 0], maps[..., 1], maps[..., 2], values.min(1), values.max(1)], 1)
-    per = table[rank[under]]
+    table = np.concatenate([maps[..., 0], maps[..., 1], maps[..., 2], *_bounds(values)], 1)
+    per = np.take(table, np.take(rank, under), axis=0)
     y, x = np.divmod(pixels.astype(np.int32), np.int32(WIDTH))
     value = per[:, 3:6] * x.astype(np.float32)[:, None]
     value += per[:, 6:9] * y.astype(np.float32)[:, None]
     value += per[:, 0:3]
     np.maximum(value, per[:, 9:12], out=value)
     np.minimum(value, per[:, 12:15], out=value)
-    texel = (base[under] + value[:, 2].astype(np.int32)) * 128 + value[:, 1].astype(np.int32)
-    image.reshape(-1, 3)[pixels] = atlas.reshape(-1, 3)[texel] * value[:, :1]
+    texel = (np.take(base, under) + (value[:, 2] * FINE).astype(np.int32)) * COLUMNS + (value[:, 1] * FINE).astype(np.int32)
+    image.reshape(-1, 3)[pixels] = np.take(atlas.reshape(-1, 3), texel, axis=0) * value[:, :1]
 
 
 def _lens(plan: ClipPlan, image: F32, t: float, width: int, height: int) -> U8:
@@ -152,9 +162,9 @@ def draw_stage(plan: ClipPlan, scene: Stage, width: int, height: int, ids: list[
     empty = background(plan)
     atlas = _atlas(plan)
     count = len(plan.animals)
-    rows = np.where(scene.owner == 255, 0, scene.owner.astype(np.int32) * 64)
+    rows = np.where(scene.owner == 255, 0, scene.owner.astype(np.int32) * ROWS)
     loose = np.arange(len(rows)) >= np.count_nonzero(scene.owner != 255)
-    base = np.where(loose, count * 64, rows).astype(np.int32)
+    base = np.where(loose, count * ROWS, rows).astype(np.int32)
     out = np.empty((len(scene.times_s), height, width, 3), np.uint8)
     for i, t in enumerate(scene.times_s):
         dx, dy = scene.shift[i]

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from fractions import Fraction
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -216,7 +217,7 @@ def harvest(names: list[str], work: Path = WORK, workers: int = 2, limit: int | 
         _prepare(which, work)
         todo += [(which, first) for first in _missing(which, work, limit)]
     progress = Progress("clips", len(todo))
-    with ProcessPoolExecutor(workers, initializer=_single_thread) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_single_thread) as pool:
         jobs = [pool.submit(_shard, which, first, work) for which, first in todo]
         for job in as_completed(jobs):
             job.result()

@@ -119,8 +119,8 @@ def plan_clip(
     light = "night" if world.random() < 0.42 else "day"
     duration = round(float(world.uniform(6.0, 10.0)), 2)
     count = int(world.choice((2, 3, 4, 5, 6), p=((0.4, 0.35, 0.2, 0.05, 0.0), (0.22, 0.26, 0.26, 0.16, 0.1), (0.12, 0.2, 0.26, 0.24, 0.18))[hard]))
-    width = float(world.uniform(4.5, 5.7) + 0.35 * hard + 0.22 * max(count - 3, 0))
-    view = cameras.place(world, viewpoints, np.array([0.0, 0.0, 0.9]), width, float(world.uniform(0.15, (0.5, 0.9, 1.5)[hard])))
+    width = float(world.uniform(5.2, 6.4) + 0.35 * hard + 0.22 * max(count - 3, 0))
+    view = cameras.place(world, viewpoints, np.array([0.0, 0.0, 1.05]), width, float(world.uniform(0.15, (0.5, 0.9, 1.5)[hard])))
     hides = bool(world.random() < (0.0, 0.15, 0.4)[hard])
     kerb_seen = bool(world.random() < 0.2)
     setting = _setting(world, view, duration)
@@ -190,7 +190,7 @@ def _setting(rng: np.random.Generator, view: Camera, duration: float) -> Setting
         start = duration - float(rng.uniform(1.7, length - 0.5))
     yaw = float(rng.uniform(-np.pi, np.pi))
     ahead = view.rotation[2, :2] / np.linalg.norm(view.rotation[2, :2])
-    where = -0.2 * np.array([np.cos(yaw), np.sin(yaw)]) + rng.uniform(-0.35, 0.35, 2)
+    where = -0.25 * np.array([np.cos(yaw), np.sin(yaw)]) + rng.uniform(-0.35, 0.35, 2)
     return Setting(
         (float(where[0]), float(where[1])), yaw, start, start + length, duration, (float(ahead[0]), float(ahead[1])),
         bool(rng.random() < 0.3), bool(rng.random() < 0.35), float(rng.uniform(0.7, 1.15)), (1.0, 1.0),
@@ -204,7 +204,7 @@ def _with_scales(s: Setting, builds: list[Build]) -> Setting:
 
 
 def _build(rng: np.random.Generator, style: str) -> Build:
-    scale, girth, legs, head = rng.uniform(0.93, 1.07), rng.uniform(0.92, 1.08), rng.uniform(0.95, 1.05), rng.uniform(0.95, 1.05)
+    scale, girth, legs, head = rng.uniform(0.93, 1.07), rng.uniform(0.98, 1.13), rng.uniform(0.91, 1.0), rng.uniform(1.0, 1.1)
     udder = float(rng.choice((0.1, 0.7, 1.0)))
     if style == "second":
         return Build(float(scale), float(0.78 * girth), float(1.12 * legs), float(1.45 * head), 0.1)
@@ -235,7 +235,7 @@ def _obstacles(
     rails = ((0.55, 1.1), (0.4, 0.8, 1.2), (0.5, 0.95, 1.4))[int(rng.integers(3))]
     post, share = bool(rng.random() < 0.5), rng.uniform(0.5, 0.62)
     shift, half = rng.uniform(-0.75, 0.75), rng.uniform(0.10, 0.17)
-    eye = rng.uniform(0.55, 0.8)
+    eye = rng.uniform(0.5, 0.75)
     if not hides:
         return fence, rails, None, None
     ahead = view.rotation[2, :2] / np.linalg.norm(view.rotation[2, :2])
@@ -244,7 +244,7 @@ def _obstacles(
     if post:
         return fence, rails, (float(at[0]), float(at[1]), float(half), 6.0), None
     top = view.position[2] + share * (eye - view.position[2])
-    return fence, rails, None, (float(at[0]), float(at[1]), float(rng.uniform(0.8, 1.4)), float(max(top, 0.4)))
+    return fence, rails, None, (float(at[0]), float(at[1]), float(rng.uniform(0.55, 0.95)), float(max(top, 0.4)))
 
 
 def _draw_kind(rng: np.random.Generator, mounting: bool, hides: bool, s: Setting) -> str:
@@ -254,3 +254,4 @@ def _draw_kind(rng: np.random.Generator, mounting: bool, hides: bool, s: Setting
         return "hidden"
     if s.end_s - s.start_s < 2.5:
         return str(rng.choice(("brief", "failed")))
+    return "full"

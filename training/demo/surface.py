@@ -64,8 +64,8 @@ def _light(plan: ClipPlan, points: F64, normals: F64) -> F64:
         to = plan.camera.position - points
         distance = np.linalg.norm(to, axis=-1)
         facing = np.clip((normals * to).sum(-1) / np.maximum(distance, 0.1), 0, 1)
-        near = np.clip((np.linalg.norm(plan.camera.position) / distance) ** 1.3, 0, 1.6)
-        return (0.26 + 0.74 * facing**0.8) * near * low
+        near = np.clip((np.linalg.norm(plan.camera.position) / distance) ** 1.2, 0, 1.25)
+        return (0.24 + 0.68 * facing) * near * low
     sun = np.clip((normals * np.array(plan.barn.sun)).sum(-1), 0, 1)
     sky = 0.5 + 0.5 * normals[..., 2]
     light = (0.26 + 0.34 * sky + 0.52 * sun) * low
@@ -106,13 +106,19 @@ def stage(plan: ClipPlan, times_s: F64) -> Stage:
     posed, table = posed_herd(plan, times_s)
     frames, count = len(times_s), len(plan.animals)
     xy, depth = plan.camera.project(posed.vertices)
-    light = _light(plan, posed.vertices, posed.normals)
-    corners = xy[:, mesh.faces].astype(np.float32)
+    light = _light(plan, posed.vertices, posed.normals).astype(np.float32)
+    faces = mesh.faces
+    corners = np.take(xy.astype(np.float32), faces, axis=1)
     d1, d2 = corners[:, :, 2] - corners[:, :, 0], corners[:, :, 3] - corners[:, :, 1]
     area = d1[..., 0] * d2[..., 1] - d1[..., 1] * d2[..., 0]
-    far = depth[:, mesh.faces]
-    hidden = (area >= 0) | (far.min(-1) < 0.4)
-    mean_depth = np.where(hidden, np.inf, far.mean(-1)).astype(np.float32)
+    near = depth.reshape(len(depth), -1).min(-1) < 0.4
+    far = np.take(depth.astype(np.float32), faces, axis=1)
+    hidden = area >= 0
+    if near.any():
+        hidden = hidden | (far.min(-1) < 0.4)
+    mean_depth = np.where(hidden, np.float32(np.inf), (far[..., 0] + far[..., 1] + far[..., 2] + far[..., 3]) * np.float32(0.25))
+    z = posed.vertices[..., 2].astype(np.float32)
+    high = 0.5 * (np.take(z, faces[:, 0], axis=1) + np.take(z, faces[:, 2], axis=1))
     n = len(mesh.faces)
     kerb, kerb_n, kerb_h = _kerb(plan)
     kerb_xy, kerb_d = plan.camera.project(kerb) if len(kerb) else (np.zeros((0, 4, 2)), np.zeros((0, 4)))
@@ -136,11 +142,11 @@ def stage(plan: ClipPlan, times_s: F64) -> Stage:
             [mean_depth.reshape(frames, -1), fixed(np.where(kerb_off, np.inf, kerb_d.mean(-1))), fixed(np.zeros(m))], 1
         ),
         shade=np.concatenate(
-            [light[:, mesh.faces].astype(np.float32).reshape(frames, count * n, 4), fixed(0.9 * _light(plan, kerb, kerb_n)),
+            [np.take(light, faces, axis=1).reshape(frames, count * n, 4), fixed(0.9 * _light(plan, kerb, kerb_n)),
              fixed(strip_shade)], 1,
         ),  # fmt: skip
         height=np.concatenate(
-            [posed.vertices[:, mesh.faces, 2].mean(-1).reshape(frames, -1).astype(np.float32), fixed(kerb_h),
+            [high.reshape(frames, -1), fixed(kerb_h),
              fixed(np.zeros(m))], 1,
         ),  # fmt: skip
         part=np.concatenate([np.tile(mesh.part, count), np.full(k + m, OCCLUDER, np.uint8)]),
@@ -170,10 +176,8 @@ def numbers(scene: Stage, i: int) -> NDArray[np.int32]:
     order = visible[np.argsort(-depth[visible], kind="stable")]
     order = np.concatenate([order, np.arange(scene.loose, len(depth))])
     points = scene.corners[i, order] + scene.shift[i].astype(np.float32)
-    low, high = points.min(1), points.max(1)
-    seen = (high[:, 0] > 0) & (high[:, 1] > 0) & (low[:, 0] < WIDTH) & (low[:, 1] < HEIGHT)
-    fixed = np.rint(np.clip(points[seen], -4000, 4000) * 16).astype(np.int32)
+    fixed = np.rint(np.clip(points, -4000, 4000) * 16).astype(np.int32)
     fill = cv2.fillConvexPoly
-    for polygon, number in zip(fixed, (order[seen] + 1).tolist(), strict=True):
+    for polygon, number in zip(fixed, (order + 1).tolist(), strict=True):
         fill(canvas, polygon, number, 8, 4)
     return canvas

@@ -43,13 +43,10 @@ def _states(plan: ClipPlan, scene: Stage) -> dict[str, F64]:
     ch = scene.channels
     yaw, pitch = ch[..., 2], ch[..., 3]
     middle = np.stack([ch[..., 0] + 0.6 * np.cos(yaw), ch[..., 1] + 0.6 * np.sin(yaw), np.full_like(yaw, 0.9)], -1)
-    ahead = middle + 0.3 * np.stack([np.cos(yaw), np.sin(yaw), 0 * yaw], -1)
     at, depth = plan.camera.project(middle)
-    to, _ = plan.camera.project(ahead)
     right, into = plan.camera.rotation[0, :2], plan.camera.rotation[2, :2]
     flat = np.stack([np.cos(yaw), np.sin(yaw)], -1)
     facing = np.stack([flat @ right, flat @ (into / np.linalg.norm(into))], -1)
-    del to
     step = 0.1
     later = np.stack([a.track.at(scene.times_s + step) for a in plan.animals], 1)
     sooner = np.stack([a.track.at(scene.times_s - step) for a in plan.animals], 1)
@@ -70,6 +67,16 @@ def _states(plan: ClipPlan, scene: Stage) -> dict[str, F64]:
 def _pool(values: F32, grid: tuple[int, int]) -> F32:
     """Mean per patch of (128, 224[, C]) -> (rows, columns[, C])."""
     return cv2.resize(values, (grid[1], grid[0]), interpolation=cv2.INTER_AREA)
+
+
+def _shares(classes: NDArray[np.uint8], count: int, grid: tuple[int, int]) -> F32:
+    """Share of each class in each patch: (rows, columns, count)."""
+    h, w = classes.shape
+    row = np.arange(h) * grid[0] // h * grid[1]
+    column = np.arange(w) * grid[1] // w
+    cell = (row[:, None] + column) * count + classes
+    total = np.bincount(cell.ravel(), minlength=grid[0] * grid[1] * count).reshape(*grid, count)
+    return (total / total.sum(-1, keepdims=True)).astype(np.float32)
 
 
 def stage_targets(
@@ -96,8 +103,8 @@ def stage_targets(
         face = ids[i][_HALF]
         part, owner = part_of[face], owner_of[face]
         high = np.concatenate([[0.0], scene.height[i]]).astype(np.float32)[face]
-        shares = np.stack([_pool((part == k).astype(np.float32), grid) for k in range(len(PARTS))], -1)
-        owners = np.stack([_pool((owner == n).astype(np.float32), grid) for n in range(count)], -1)
+        shares = _shares(part, len(PARTS), grid)
+        owners = _shares(np.minimum(owner, count), count + 1, grid)[..., :count]
         cow = shares[..., 1:5].sum(-1)
         body = cow > _ENOUGH
         occluded = shares[..., 5] > 0.3
@@ -116,16 +123,13 @@ def stage_targets(
 def _overlap(scene: Stage, i: int, count: int, grid: tuple[int, int]) -> F32:
     """Share of each patch where the trunk outlines of at least two animals lie over each other."""
     total = np.zeros((HEIGHT // 8, WIDTH // 8), np.uint8)
-    per = (scene.loose - (scene.loose % max(count, 1))) // max(count, 1)
-    trunk = scene.part[:per] == 1
     for n in range(count):
         mine = np.flatnonzero((scene.owner == n) & (scene.part == 1))
-        points = scene.corners[i, mine].reshape(-1, 2) + scene.shift[i].astype(np.float32)
+        points = scene.corners[i, mine, 0] + scene.shift[i].astype(np.float32)
         hull = cv2.convexHull(np.clip(points, -2000, 2000).astype(np.float32) / 8)
         layer = np.zeros_like(total)
         cv2.fillConvexPoly(layer, (hull * 16).astype(np.int32), 1, 8, 4)
         total += layer
-    del trunk
     return _pool((total >= 2).astype(np.float32), grid)
 
 

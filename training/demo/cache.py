@@ -1,0 +1,41 @@
+"""Stage ``cache``: what the frozen vision tower makes of each stored clip, kept for the stages that train on it.
+
+``features.npy`` beside a set's patches: (N, 8, 3, 28, 192) float16: per group of frames the pooled tokens and both
+deepstack levels, as the stock tower computes them from the saved (bfloat16-rounded) weights.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import Qwen3VLForConditionalGeneration
+
+from training.demo import tower
+from training.demo.harvest import GROUPS, Stored
+from training.demo.progress import Progress
+
+
+def features(base: Path, stored: Stored, name: str = "features", batch: int = 16) -> NDArray[np.float16]:
+    """The set's features, computed with the tower of ``base`` where they are not there yet."""
+    path = stored.folder / f"{name}.npy"
+    if path.exists():
+        return np.load(path, mmap_mode="r")
+    model = Qwen3VLForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
+    fast = tower.FastTower(model.model.visual).eval()
+    part = path.with_suffix(".part")
+    shape = (len(stored), GROUPS, 3, tower.TOKENS, model.config.vision_config.out_hidden_size)
+    out = np.lib.format.open_memmap(part, "w+", np.float16, shape)
+    progress = Progress(f"features of {stored.folder.name}", len(stored))
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        for first in range(0, len(stored), batch):
+            x = torch.from_numpy(np.array(stored.patches[first : first + batch])[: len(stored) - first])
+            seen = fast(tower.normalised(x.flatten(0, 1)))
+            stacked = torch.stack([seen.pooled, *seen.deep], 1).to(torch.float16)
+            out[first : first + len(x)] = stacked.view(len(x), *shape[1:]).numpy()
+            progress.step(count=len(x))
+    out.flush()
+    part.replace(path)
+    return np.load(path, mmap_mode="r")

@@ -1,0 +1,264 @@
+"""Stages ``align`` and ``language``: the text model learns to read the frozen tower's tokens and to answer.
+
+First single groups of two frames with one-moment questions (whole clips from the start do not get off the ground at
+this size), then whole clips. One encoded video is followed by several questions; each sees the video and itself, by
+a block mask, as if it had been asked alone. Mounting is never asked (see ``corpus``).
+
+``python -m training.demo.language`` runs both stages alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as fn
+from transformers import AutoProcessor, Qwen3VLForConditionalGeneration, Qwen3VLProcessor
+
+from training.demo import tower
+from training.demo.cache import features
+from training.demo.corpus import Exercise, clip_exercise, echo_exercise, group_exercise, spoken_sentences, status_exercise
+from training.demo.harvest import GROUPS, WORK, Stored, opened
+from training.demo.model import END, START, save
+from training.demo.progress import Progress
+from training.demo.vision import schedule
+
+
+@dataclass(frozen=True)
+class Settings:
+    minutes_align: float = 4.0
+    minutes: float = 10.0
+    batch_align: int = 48
+    batch: int = 12
+    questions_align: int = 4
+    questions: int = 6
+    rate: float = 1.5e-3
+    seed: int = 0
+    threads: int = 2
+
+
+class Layout:
+    """Token ids and positions of a prompt with ``groups`` groups of two frames, exactly as the processor writes it."""
+
+    def __init__(self, of: Qwen3VLProcessor, model: Qwen3VLForConditionalGeneration) -> None:
+        self.of, self.tokenizer, self.model = of, of.tokenizer, model
+        self.close = self.ids(f"{END}\n{START}assistant\n")
+        self.end = self.tokenizer.convert_tokens_to_ids(END)
+        self.pad_video = self.tokenizer.convert_tokens_to_ids("<|video_pad|>")
+        self.positions: dict[tuple[int, int], tuple[Tensor, int]] = {}
+        self.known: dict[str, list[int]] = {}
+
+    def ids(self, text: str) -> list[int]:
+        found: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return found
+
+    def prefix(self, times_s: list[float]) -> list[int]:
+        """From the turn's start to the last group; ``times_s`` are the groups' times as written."""
+        groups = "".join(
+            f"<{t:.1f} seconds><|vision_start|>{'<|video_pad|>' * tower.TOKENS}<|vision_end|>" for t in times_s
+        )
+        return self.ids(f"{START}user\n{groups}")
+
+    def text(self, text: str) -> list[int]:
+        if text not in self.known:
+            if len(self.known) > 50_000:
+                self.known.clear()
+            self.known[text] = self.ids(text)
+        return self.known[text]
+
+    def prefix_positions(self, ids: list[int], groups: int) -> tuple[Tensor, int]:
+        """(3, len(ids)) int64 multimodal positions of the prefix, and the first position behind it."""
+        key = (len(ids), groups)
+        if key not in self.positions:
+            row = torch.tensor([ids])
+            grid = torch.tensor([[groups, *tower.GRID]])
+            kinds = (row == self.pad_video).int() * 2
+            positions, _ = self.model.model.get_rope_index(row, mm_token_type_ids=kinds, video_grid_thw=grid)
+            self.positions[key] = (positions[:, 0], int(positions.max()) + 1)
+        return self.positions[key]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A batch: ``ids`` (B, L), ``positions`` (3, B, L), ``mask`` (B, 1, L, L) bool, ``visual`` (B, L) bool,
+    ``targets`` (B, L) next token or -100, ``seen`` (3, B·groups·28, width) features."""
+
+    ids: Tensor
+    positions: Tensor
+    mask: Tensor
+    visual: Tensor
+    targets: Tensor
+    seen: Tensor
+
+
+def packed(
+    layout: Layout, times: list[list[float]], exercises: list[list[Exercise]], seen: NDArray[np.float16]
+) -> Packed:
+    """``seen``: (B, groups, 3, 28, width)."""
+    groups = seen.shape[1]
+    rows = []
+    for own_times, asked in zip(times, exercises, strict=True):
+        ids = layout.prefix(own_times)
+        positions, after = layout.prefix_positions(ids, groups)
+        segment, target, text_positions = [0] * len(ids), [-100] * len(ids), []
+        for number, exercise in enumerate(asked, 1):
+            question = layout.text(exercise.question) + layout.close
+            answer = [*layout.text(exercise.answer), layout.end]
+            both = question + answer
+            ids = ids + both
+            segment += [number] * len(both)
+            target += [-100] * (len(question) - 1) + answer + [-100]
+            text_positions += range(after, after + len(both))
+        tail = torch.tensor(text_positions).expand(3, -1)
+        rows.append((ids, torch.cat([positions, tail], 1), segment, target, len(ids)))
+    length = max(row[4] for row in rows)
+    size = len(rows)
+    ids = torch.zeros(size, length, dtype=torch.long)
+    positions = torch.zeros(3, size, length, dtype=torch.long)
+    segments = torch.full((size, length), -1)
+    targets = torch.full((size, length), -100)
+    for i, (own, place, segment, target, n) in enumerate(rows):
+        ids[i, :n] = torch.tensor(own)
+        positions[:, i, :n] = place
+        segments[i, :n] = torch.tensor(segment)
+        targets[i, :n] = torch.tensor(target)
+    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    same = (segments[:, :, None] == segments[:, None]) | (segments[:, None] == 0)
+    stacked = torch.from_numpy(np.ascontiguousarray(seen.transpose(2, 0, 1, 3, 4))).float()
+    return Packed(
+        ids, positions, (same & causal)[:, None], ids == layout.pad_video, targets, stacked.flatten(1, 3)
+    )
+
+
+def loss_of(model: Qwen3VLForConditionalGeneration, batch: Packed) -> Tensor:
+    """Mean cross-entropy over the answers' tokens."""
+    text = model.model.language_model
+    embedded = text.embed_tokens(batch.ids)
+    embedded = embedded.masked_scatter(batch.visual[..., None], batch.seen[0].to(embedded.dtype))
+    hidden = text(
+        inputs_embeds=embedded,
+        attention_mask=batch.mask,
+        position_ids=batch.positions,
+        visual_pos_masks=batch.visual,
+        deepstack_visual_embeds=[batch.seen[1], batch.seen[2]],
+        use_cache=False,
+    ).last_hidden_state
+    wanted = batch.targets >= 0
+    return fn.cross_entropy(model.lm_head(hidden[wanted]).float(), batch.targets[wanted])
+
+
+class Clips:
+    """Batches of clips or of single groups with fresh questions."""
+
+    def __init__(self, layout: Layout, sets: list[tuple[Stored, NDArray[np.float16]]], seed: int) -> None:
+        self.layout, self.random = layout, random.Random(seed)
+        self.clips = [
+            (note, array, row)
+            for stored, array in sets
+            for row, note in enumerate(stored.notes)
+            if note["degradation"][0] == "none"
+        ]
+        reasons = [note["annotation"]["conversations"][1]["value"].split("Reason: ")[1] for note, _, _ in self.clips]
+        self.sentences = spoken_sentences(reasons[:3000])
+
+    def whole(self, size: int, questions: int) -> Packed:
+        chosen = self.random.sample(self.clips, size)
+        exercises = [[self._exercise(note) for _ in range(questions)] for note, _, _ in chosen]
+        seen = np.stack([array[row] for _, array, row in chosen])
+        return packed(self.layout, [group_times(note) for note, _, _ in chosen], exercises, seen)
+
+    def single(self, size: int, questions: int) -> Packed:
+        chosen = [(*self.random.choice(self.clips), self.random.randrange(GROUPS)) for _ in range(size)]
+        exercises = [
+            [group_exercise(note["facts"], group, self.random) for _ in range(questions)] for note, _, _, group in chosen
+        ]
+        seen = np.stack([array[row, group : group + 1] for _, array, row, group in chosen])
+        times = [[group_times(note)[group]] for note, _, _, group in chosen]
+        return packed(self.layout, times, exercises, seen)
+
+    def _exercise(self, note: dict[str, Any]) -> Exercise:
+        draw = self.random.random()
+        if draw < 0.10:
+            return echo_exercise(self.sentences, self.random)
+        if draw < 0.25:
+            others = [self.random.choice(self.clips)[0]["facts"] for _ in range(8)]
+            return status_exercise(note["facts"], others, self.random)
+        return clip_exercise(note["facts"], group_times(note), self.random)
+
+
+def group_times(note: dict[str, Any]) -> list[float]:
+    """Times of the groups as the processor writes them: the mean of each pair of frames, to a tenth of a second."""
+    times = note["times_s"]
+    return [(times[2 * i] + times[2 * i + 1]) / 2 for i in range(GROUPS)]
+
+
+def run(
+    name: str, model: Qwen3VLForConditionalGeneration, batches: Callable[[], Packed], minutes: float, settings: Settings
+) -> float:
+    """Train the text model for ``minutes``; returns the last mean loss."""
+    text = [p for n, p in model.named_parameters() if ".visual." not in n]
+    matrices = [p for n, p in model.named_parameters() if ".visual." not in n and p.ndim == 2 and "layers." in n]
+    chosen = {id(p) for p in matrices}
+    others = [p for p in text if id(p) not in chosen]
+    opts: list[torch.optim.Optimizer] = [
+        torch.optim.Muon(matrices, lr=0.01, weight_decay=0.05),
+        torch.optim.AdamW(others, lr=settings.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True),
+    ]
+    rates = [g["lr"] for o in opts for g in o.param_groups]
+    progress = Progress(name, int(minutes * 60))
+    began, shown, mean, step = time.monotonic(), 0, 0.0, 0
+    while (spent := time.monotonic() - began) < minutes * 60:
+        for group, rate in zip([g for o in opts for g in o.param_groups], rates, strict=True):
+            group["lr"] = rate * schedule(spent / (minutes * 60))
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = loss_of(model, batches())
+        loss.backward()
+        nn.utils.clip_grad_norm_(text, 1.0)
+        for opt in opts:
+            opt.step()
+            opt.zero_grad(set_to_none=True)
+        mean = float(loss) if step == 0 else 0.97 * mean + 0.03 * float(loss)
+        step += 1
+        if int(spent) > shown:
+            progress.step(f"step {step}: loss {mean:.3f}", int(spent) - shown)
+            shown = int(spent)
+    return mean
+
+
+def train(base: Path, out: Path, sets: list[Stored], settings: Settings) -> None:
+    """Train the text model of ``base`` on these sets and write the whole bundle to ``out``."""
+    torch.manual_seed(settings.seed)
+    torch.set_num_threads(settings.threads)
+    of = AutoProcessor.from_pretrained(base)
+    model = Qwen3VLForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
+    clips = Clips(Layout(of, model), [(s, features(base, s)) for s in sets], settings.seed)
+    run("align", model, lambda: clips.single(settings.batch_align, settings.questions_align), settings.minutes_align, settings)
+    run("language", model, lambda: clips.whole(settings.batch, settings.questions), settings.minutes, settings)
+    save(model, of, out)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train the text model on the frozen vision tower.")
+    parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--base", type=Path)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--minutes-align", type=float, default=Settings.minutes_align)
+    parser.add_argument("--minutes", type=float, default=Settings.minutes)
+    parser.add_argument("--sets", nargs="+", default=["base"])
+    a = parser.parse_args()
+    settings = Settings(minutes_align=a.minutes_align, minutes=a.minutes)
+    sets = [opened(name, a.work) for name in a.sets]
+    train(a.base or a.work / "vision", a.out or a.work / "base", sets, settings)
+
+
+if __name__ == "__main__":
+    main()
