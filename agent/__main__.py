@@ -15,7 +15,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,19 +41,19 @@ app.add_typer(library_app, name="library")
 app.add_typer(adapters_app, name="adapters")
 
 
-class VariantOption(str, Enum):
+class VariantOption(StrEnum):
     base = "base"
     tuned = "tuned"
     both = "both"
 
 
-class RetrievalOption(str, Enum):
+class RetrievalOption(StrEnum):
     contrastive = "contrastive"
     nearest = "nearest"
     off = "off"
 
 
-class TaskOption(str, Enum):
+class TaskOption(StrEnum):
     mounting = "mounting"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from langgraph.runtime import Runtime
@@ -166,7 +166,7 @@ def report(state: AnalysisState, runtime: Runtime[RunContext]) -> dict[str, Any]
         warnings=tuple(dict.fromkeys(warnings)),
         frame_times_s=state["frame_times_s"],
         preprocessing=services.preprocessing_digest(),
-        created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     emit(StepFinished("report", 0.0))
     return {"report": finished}

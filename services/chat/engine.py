@@ -267,6 +267,10 @@ class Engine:
             generated.append(row[: end + 1])
         return generated
 
+    def forget_clips(self) -> None:
+        """Drop the cached vision features, as if no clip had been seen; the bench starts from there."""
+        self._vision.clear()
+
     # ---- small parts ---------------------------------------------------------------------------------------------
 
     def _base(self) -> Any:
