@@ -1,0 +1,241 @@
+"""The base model for QLoRA: NF4 language model, frozen vision tower, LoRA on the language model by module path.
+
+What is quantised and what is trained is chosen by full module path, counted, and checked: a base whose linears do not
+come out as asked is refused instead of being trained half.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bitsandbytes as bnb
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import AttentionInterface, AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
+
+from services.dialog import Dialog, contract
+from services.errors import ModelError
+from services.settings import located
+from training.settings import TrainConfig
+
+SUFFIXES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+ATTENTION = "herdlens_matmul"
+NF4_BLOCK = 64
+"""bitsandbytes quantises in blocks of 64 values along a row; narrower rows would share scales between rows."""
+
+EXPAND_LIMIT_BYTES = 4 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """``model``: the whole Qwen-VL model with LoRA injected; ``peft``: the same, wrapped (for saving); ``quantised``
+    and ``trained``: full module paths; ``expanded``: whether NF4 weights are held dequantised."""
+
+    model: nn.Module
+    peft: PeftModel
+    dialog: Dialog
+    device: torch.device
+    dtype: torch.dtype
+    quantised: tuple[str, ...]
+    trained: tuple[str, ...]
+    expanded: bool
+
+    def describe(self) -> list[str]:
+        """What was done to the model, for the person at the screen."""
+        total = sum(p.numel() for p in self.peft.parameters() if p.requires_grad)
+        form = "held dequantised while training" if self.expanded else "4-bit in memory"
+        return [
+            f"NF4 double-quantised: {_summary(self.quantised)} ({form}).",
+            "Not quantised: vision tower, embeddings, norms.",
+            f"LoRA on {_summary(self.trained)}: {total:,} trained parameters.",
+        ]
+
+
+def load_dialog(config: TrainConfig) -> Dialog:
+    """The base's own processor under the run's preprocessing contract; ModelError when it is not there."""
+    try:
+        processor = AutoProcessor.from_pretrained(_place(config.model), local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ModelError(_missing(config.model)) from error
+    return Dialog(processor, contract(processor, _sampling(config), config.min_pixels, config.max_pixels))
+
+
+def load_base(config: TrainConfig, dialog: Dialog) -> Base:
+    """Load, quantise, check and wrap the base. Random parts (LoRA's A) come from torch's current seed."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it reports optional kernels that are not needed
+    device = _device(config)
+    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(
+            _place(config.model),
+            local_files_only=True,
+            dtype=torch.float32 if device.type == "cpu" else torch.bfloat16,
+            device_map={"": device},
+            quantization_config=BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=dtype,
+                llm_int8_skip_modules=["model.visual", "lm_head"],
+            ),
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(_missing(config.model)) from error
+    model.requires_grad_(False)
+    model.config.use_cache = False
+    quantised = _check_quantised(model)
+    expanded = _expand(model, dtype) if _wants_expansion(config, model, device) else False
+    if config.precision == "bf16":
+        _cast_language(model, torch.bfloat16)
+    peft = get_peft_model(
+        model,
+        LoraConfig(
+            r=config.rank,
+            lora_alpha=config.alpha,
+            lora_dropout=config.dropout,
+            target_modules=target_pattern(model),
+            bias="none",
+            task_type="CAUSAL_LM",
+            base_model_name_or_path=config.model,
+        ),
+    )
+    trained = _check_trained(model)
+    for parameter in peft.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    if device.type == "cpu":
+        AttentionInterface.register(ATTENTION, matmul_attention)
+        model.model.language_model.config._attn_implementation = ATTENTION
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return Base(model, peft, dialog, device, dtype, quantised, trained, expanded)
+
+
+def target_pattern(model: nn.Module) -> str:
+    """Regular expression over full module paths: the seven projections of every language layer and nothing else."""
+    path = next((name for name, _ in model.named_modules() if name.endswith("language_model")), None)
+    if path is None:
+        raise ModelError(f"{type(model).__name__} has no language_model part; use a Qwen-VL base.")
+    return rf"{re.escape(path)}\.layers\.\d+\.(self_attn|mlp)\.({'|'.join(SUFFIXES)})"
+
+
+def matmul_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor,
+    scaling: float,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Softmax attention as two matrix products: on CPUs about twice as fast, with its gradient, as the fused kernel.
+
+    ``query`` (B, heads, L, D); ``key``, ``value`` (B, kv heads, L, D), shared by groups of heads without copies;
+    ``attention_mask`` (B, 1, L, L) added to the scores. Returns (B, L, heads, D)."""
+    batch, heads, length, size = query.shape
+    shared = key.shape[1]
+    rows = query.reshape(batch, shared, heads // shared * length, size)
+    scores = torch.matmul(rows * scaling, key.transpose(2, 3))
+    scores = scores.view(batch, shared, heads // shared, length, length) + attention_mask[:, :, None]
+    weights = torch.softmax(scores, dim=-1).view(batch, shared, heads // shared * length, length)
+    return torch.matmul(weights, value).view(batch, heads, length, size).transpose(1, 2), None
+
+
+def _sampling(config: TrainConfig) -> Any:
+    from services.schema import Sampling
+
+    return Sampling(frames=config.frames, window_s=config.window_s)
+
+
+def _place(name: str) -> str:
+    place = located(name)
+    return name if place is None else str(place)
+
+
+def _missing(name: str) -> str:
+    return f"The base model {name!r} is not on this machine or incomplete; give a folder or run `python -m agent download`."
+
+
+def _device(config: TrainConfig) -> torch.device:
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("Training on 'cuda' was asked for, but no GPU can be used; take --device cpu.")
+    if config.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def _check_quantised(model: nn.Module) -> tuple[str, ...]:
+    """Every language linear is NF4 with double quantisation, nothing else is."""
+    wanted = re.compile(target_pattern(model))
+    found: list[str] = []
+    for name, module in model.named_modules():
+        quantised = isinstance(module, bnb.nn.Linear4bit)
+        if quantised:
+            # In eval mode it would repack its weights for AVX512-BF16 and lose gradients afterwards.
+            module.support_avx512bf16_for_cpu = False
+            state = module.weight.quant_state
+            if state.quant_type != "nf4" or not state.nested or module.in_features % NF4_BLOCK:
+                raise ModelError(f"{name} did not come out as double-quantised NF4 ({module.in_features} columns).")
+            found.append(name)
+        if quantised != bool(wanted.fullmatch(name)):
+            raise ModelError(f"{name} is {'' if quantised else 'not '}quantised, against the plan; this base cannot be used.")
+    if not found:
+        raise ModelError("No language layer was found to quantise; use a Qwen-VL base.")
+    return tuple(found)
+
+
+def _check_trained(model: nn.Module) -> tuple[str, ...]:
+    wanted = re.compile(target_pattern(model))
+    adapted = [name for name, module in model.named_modules() if hasattr(module, "lora_A")]
+    stray = [name for name in adapted if not wanted.fullmatch(name)]
+    if stray or not adapted:
+        raise ModelError(f"LoRA did not attach as planned ({', '.join(stray) or 'nowhere'}); this base cannot be used.")
+    return tuple(adapted)
+
+
+def _wants_expansion(config: TrainConfig, model: nn.Module, device: torch.device) -> bool:
+    if config.expand != "auto":
+        return config.expand == "on"
+    weights = sum(m.in_features * m.out_features for m in model.modules() if isinstance(m, bnb.nn.Linear4bit))
+    return device.type == "cpu" and 2 * weights <= EXPAND_LIMIT_BYTES
+
+
+def _expand(model: nn.Module, dtype: torch.dtype) -> bool:
+    """Replace each NF4 linear by a plain one that holds its dequantised values in the compute type, which is what
+    bitsandbytes multiplies with."""
+    for name, module in list(model.named_modules()):
+        if not isinstance(module, bnb.nn.Linear4bit):
+            continue
+        plain = nn.Linear(module.in_features, module.out_features, module.bias is not None, device="meta")
+        weight = bnb.functional.dequantize_4bit(module.weight.data, module.weight.quant_state).to(dtype)
+        plain.weight = nn.Parameter(weight, requires_grad=False)
+        if module.bias is not None:
+            plain.bias = nn.Parameter(module.bias.data.to(dtype), requires_grad=False)
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, plain)
+    model.is_loaded_in_4bit = False
+    return True
+
+
+def _cast_language(model: nn.Module, dtype: torch.dtype) -> None:
+    """Embeddings, norms and head of the language model in the compute type; packed 4-bit weights stay as they are."""
+    for part in (model.model.language_model, model.lm_head):
+        for parameter in part.parameters():
+            if parameter.is_floating_point():
+                parameter.data = parameter.data.to(dtype)
+
+
+def _summary(paths: tuple[str, ...]) -> str:
+    kinds = sorted({path.rpartition(".")[2] for path in paths}, key=SUFFIXES.index)
+    layers = len({re.sub(r"\.(self_attn|mlp)\..*", "", path) for path in paths})
+    return f"{len(paths)} linears ({', '.join(kinds)} of {layers} language layers)"
+
+
+def checkpoint_folder(name: str) -> Path | None:
+    """Folder of the base, None for a hub id."""
+    return located(name)

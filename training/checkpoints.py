@@ -1,0 +1,131 @@
+"""Durable state of a run: a checkpoint is there whole or not at all.
+
+A checkpoint is a folder ``checkpoint-NNNNNN`` (optimizer steps done) under the run's output. It is written under
+another name, flushed to disk, and renamed; only then are older ones removed. Tensors are safetensors, the rest JSON:
+nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from services.errors import InputError
+
+PREFIX = "checkpoint-"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """``state``: counters and history as JSON; ``weights``: trained parameters by name; ``best``: those of the best
+    epoch so far, empty before the first; ``optimizer``: ``<parameter>/<slot>``; ``rng``: torch's generators."""
+
+    state: Mapping[str, Any]
+    weights: Mapping[str, torch.Tensor]
+    best: Mapping[str, torch.Tensor]
+    optimizer: Mapping[str, torch.Tensor]
+    rng: Mapping[str, torch.Tensor]
+
+
+def save(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
+    """Write ``checkpoint`` and remove older ones. On any failure (disk full) the last good one stays."""
+    final = folder / f"{PREFIX}{step:06d}"
+    part = folder / f".{final.name}.{os.getpid()}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        for name in ("weights", "best", "optimizer", "rng"):
+            tensors = {key: value.contiguous() for key, value in getattr(checkpoint, name).items()}
+            save_file(tensors, part / f"{name}.safetensors")
+        (part / "state.json").write_text(json.dumps(checkpoint.state), encoding="utf-8")
+        for file in part.iterdir():
+            _flush(file)
+        if final.exists():
+            shutil.rmtree(final)
+        os.replace(part, final)
+        _flush(folder)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    for other in folder.glob(f"{PREFIX}*"):
+        if other != final:
+            shutil.rmtree(other, ignore_errors=True)
+    return final
+
+
+def latest(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint under ``folder``; None when there is none. InputError when it is damaged."""
+    found = sorted(folder.glob(f"{PREFIX}*"))
+    if not found:
+        return None
+    place = found[-1]
+    try:
+        state = json.loads((place / "state.json").read_text(encoding="utf-8"))
+        tensors = {name: load_file(place / f"{name}.safetensors") for name in ("weights", "best", "optimizer", "rng")}
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"The checkpoint {place} cannot be read; delete it to start anew.") from error
+    return Checkpoint(state, **tensors)
+
+
+def remove_all(folder: Path) -> None:
+    """Checkpoints and their unfinished parts, once the adapter itself is written."""
+    for place in [*folder.glob(f"{PREFIX}*"), *folder.glob(f".{PREFIX}*.part")]:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
+    """The optimizer's state by parameter name and slot."""
+    return {
+        f"{name}/{slot}": torch.as_tensor(value).cpu()
+        for name, parameter in names.items()
+        for slot, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def load_optimizer(
+    optimizer: torch.optim.Optimizer, names: Mapping[str, nn.Parameter], tensors: Mapping[str, torch.Tensor]
+) -> None:
+    """Put ``tensors`` back; the counterpart of ``optimizer_tensors``."""
+    for key, value in tensors.items():
+        name, _, slot = key.rpartition("/")
+        parameter = names[name]
+        optimizer.state[parameter][slot] = value if slot == "step" else value.to(parameter.device)
+
+
+def rng_tensors() -> dict[str, torch.Tensor]:
+    """States of torch's generators: dropout continues where it was."""
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def load_rng(tensors: Mapping[str, torch.Tensor]) -> None:
+    torch.set_rng_state(tensors["cpu"])
+    if "cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["cuda"])
+
+
+def _flush(place: Path) -> None:
+    """fsync a file or folder (folders cannot be flushed on Windows)."""
+    if place.is_dir() and os.name == "nt":
+        return
+    handle = os.open(place, os.O_RDONLY if place.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,123 @@
+"""What a finished run leaves: the adapter as stock PEFT reads it, its record, metrics, losses and a model card."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import get_peft_model_state_dict
+from safetensors.torch import save_file
+
+from services.model_identity import identify
+from training.base import Base, checkpoint_folder
+from training.settings import TrainConfig
+
+COLUMNS = (
+    "step",
+    "epoch",
+    "loss",
+    "learning_rate",
+    "grad_norm",
+    "samples_per_s",
+    "validation_loss",
+    "balanced_accuracy_off",
+    "balanced_accuracy_contrastive",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """``folder`` holds the adapter; ``metrics`` is what stands in its metrics.json."""
+
+    folder: Path
+    metrics: Mapping[str, Any]
+
+
+def write_outputs(
+    config: TrainConfig, base: Base, history: Mapping[str, Any], weights: Mapping[str, torch.Tensor]
+) -> Result:
+    """Write the adapter folder. The record comes last: a folder with a record is complete."""
+    with torch.no_grad():
+        parameters = dict(base.peft.named_parameters())
+        for name, value in weights.items():
+            parameters[name].copy_(value)
+    part = config.output / f".adapter.{os.getpid()}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    metrics = _metrics(config, history)
+    state = get_peft_model_state_dict(base.peft)
+    tensors = {name: value.detach().cpu().to(torch.bfloat16).contiguous() for name, value in state.items()}
+    save_file(tensors, part / "adapter_model.safetensors", {"format": "pt"})
+    settings = base.peft.peft_config["default"]
+    settings.base_model_name_or_path = _public(config.model)
+    settings.inference_mode = True
+    settings.save_pretrained(str(part))
+    (part / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    with open(part / "loss.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(history["rows"])
+    (part / "README.md").write_text(_card(config, base, metrics), encoding="utf-8")
+    for file in sorted(part.iterdir()):
+        os.replace(file, config.output / file.name)
+    part.rmdir()
+    return Result(config.output, metrics)
+
+
+def _metrics(config: TrainConfig, history: Mapping[str, Any]) -> dict[str, Any]:
+    losses = [row["loss"] for row in history["rows"] if "loss" in row]
+    validations = [row for row in history["rows"] if "validation_loss" in row]
+    best = min(validations, key=lambda row: row["validation_loss"], default={})
+    settings = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
+    for key in ("output", "cache"):
+        settings.pop(key)
+    return {
+        "steps": history["step"],
+        "epochs": history["epoch"],
+        "samples": history["samples"],
+        "held_out": history["held_out"],
+        "training_seconds": round(history["seconds"], 1),
+        "samples_per_s": round(sum(r["samples_per_s"] for r in history["rows"] if "loss" in r) / max(len(losses), 1), 2),
+        "first_loss": losses[0] if losses else None,
+        "last_loss": sum(losses[-10:]) / len(losses[-10:]) if losses else None,
+        **{key: value for key, value in best.items() if key not in ("step", "epoch")},
+        "best_epoch": history["best_epoch"],
+        "settings": settings | {"model": _public(config.model)},
+    }
+
+
+def _card(config: TrainConfig, base: Base, metrics: Mapping[str, Any]) -> str:
+    held = [f"- {key.replace('_', ' ')}: {metrics[key]:.4f}" for key in COLUMNS[6:] if metrics.get(key) is not None]
+    lines = [
+        f"# {config.name}",
+        "",
+        f"LoRA adapter for `{_public(config.model)}`, task `{config.task}`, trained by HerdLens (training/Qlora_train.py).",
+        "",
+        *[f"- {line}" for line in base.describe()],
+        f"- rank {config.rank}, alpha {config.alpha}, dropout {config.dropout}; {metrics['steps']} steps of "
+        f"{config.batch * config.accumulation} clips, learning rate {config.learning_rate}, seed {config.seed}.",
+        f"- {metrics['samples']} clips to train on, {metrics['held_out']} held out; reference cases: {config.context}.",
+        *held,
+        "",
+        "Held-out figures are of the training run (quantised base, verdict by score at one half, uncalibrated). "
+        "The adapter knows only what its clips show; check it on your own barn before you rely on it.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _public(model: str) -> str:
+    """The model's name without this machine's folders."""
+    return Path(model).name if Path(model).is_absolute() else model
+
+
+def identity(config: TrainConfig) -> Any:
+    folder = checkpoint_folder(config.model)
+    return None if folder is None else identify(folder, _public(config.model))

@@ -1,0 +1,100 @@
+"""The settings of one fine-tuning run: one frozen value, written next to the adapter and compared on ``--resume``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from services.errors import SettingsError
+
+ContextMode = Literal["off", "contrastive", "mixed"]
+Targets = Literal["language"]
+Precision = Literal["bf16", "fp32"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """``model``: folder of a Qwen-VL checkpoint (or a hub id that is already on this machine). ``frames``,
+    ``window_s``, ``min_pixels`` and ``max_pixels`` are the profile's and make the preprocessing contract.
+
+    ``bare_share`` is the weight of the bare ``Status: …`` answer (the form that scoring reads) against the answer
+    with its reason; ``context_share`` how often ``mixed`` also asks with two reference cases, ``contrastive`` always
+    does, ``off`` never. ``max_length`` counts tokens of the longest single question with its answer.
+
+    ``expand``: hold the NF4 weights dequantised while training. They keep exactly the NF4 values, so the arithmetic
+    is the same; it costs 2 bytes a weight and spares the slow 4-bit product of CPUs (``auto``: on CPU only)."""
+
+    model: str
+    output: Path
+    name: str = "mounting"
+    task: str = "mounting"
+
+    frames: int = 16
+    window_s: float = 60.0
+    min_pixels: int = 16384
+    max_pixels: int = 30400
+
+    targets: Targets = "language"
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.05
+    precision: Precision = "bf16"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    expand: Literal["auto", "on", "off"] = "auto"
+    gradient_checkpointing: bool = False
+
+    epochs: int = 6
+    max_steps: int | None = None
+    batch: int = 16
+    accumulation: int = 1
+    learning_rate: float = 2e-3
+    warmup_share: float = 0.05
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    patience: int = 3
+    seed: int = 0
+
+    bare_share: float = 0.5
+    context: ContextMode = "mixed"
+    context_share: float = 0.5
+    context_neighbours: int = 8
+    max_length: int = 2048
+
+    validation_share: float = 0.1
+    save_every: int = 200
+    cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        problems = [text for wrong, text in self._checks() if wrong]
+        if problems:
+            raise SettingsError(f"The training settings cannot be used: {'; '.join(problems)}.")
+
+    def _checks(self) -> tuple[tuple[bool, str], ...]:
+        shares = {
+            "bare_share": self.bare_share,
+            "context_share": self.context_share,
+            "warmup_share": self.warmup_share,
+        }
+        counts = {
+            "rank": self.rank,
+            "alpha": self.alpha,
+            "epochs": self.epochs,
+            "batch": self.batch,
+            "accumulation": self.accumulation,
+            "patience": self.patience,
+            "save_every": self.save_every,
+            "context_neighbours": self.context_neighbours,
+            "max_length": self.max_length,
+        }
+        return (
+            *((not 0.0 <= value <= 1.0, f"{key} is {value}, it must lie in 0…1") for key, value in shares.items()),
+            *((value < 1, f"{key} is {value}, it must be 1 or more") for key, value in counts.items()),
+            (self.rank > 512, f"rank is {self.rank}, at most 512 is allowed"),
+            (not 0.0 <= self.dropout < 1.0, f"dropout is {self.dropout}, it must lie in 0…1"),
+            (not 0.0 <= self.validation_share < 0.9, f"validation_share is {self.validation_share}, take 0…0.9"),
+            (not self.learning_rate > 0.0, f"learning_rate is {self.learning_rate}, it must be positive"),
+            (not self.clip_norm > 0.0, f"clip_norm is {self.clip_norm}, it must be positive"),
+            (self.targets != "language", f"targets is {self.targets!r}, only 'language' can be trained"),
+            (self.max_steps is not None and self.max_steps < 1, f"max_steps is {self.max_steps}, take 1 or more"),
+        )

@@ -1,0 +1,117 @@
+"""One step of the model over a batch, and the plan of an epoch: which samples stand in which batch."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from services.schema import Hit
+from training.base import Base
+from training.collator import Batch, Collator
+from training.context import Cases
+from training.data import Sample
+from training.features import CachedFeatures, ClipFeatures, LiveFeatures
+from training.questions import Questions
+from training.settings import TrainConfig
+
+VALIDATION_EPOCH = -1
+"""The epoch whose draw of reference cases validation uses every time."""
+
+MEGABATCH = 32
+"""Batches are formed by length within this many shuffled batches' worth of samples."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examples:
+    """Makes batches of samples: features, branches, positions."""
+
+    config: TrainConfig
+    questions: Questions
+    collator: Collator
+    features: CachedFeatures | LiveFeatures
+    cases: Cases
+
+    def batch(self, samples: Sequence[Sample], epoch: int) -> Batch:
+        features = self.features.get(samples)
+        rows = [
+            self.questions.branches(sample, item.expansion, self.ways(sample, epoch))
+            for sample, item in zip(samples, features, strict=True)
+        ]
+        return self.collator(rows, features)
+
+    def validation_batch(self, samples: Sequence[Sample]) -> Batch:
+        """As ``batch``, with both continuations of each mounting question for scoring."""
+        features = self.features.get(samples)
+        rows = []
+        for sample, item in zip(samples, features, strict=True):
+            ways = self.ways(sample, VALIDATION_EPOCH)
+            branches = self.questions.branches(sample, item.expansion, ways)
+            rows.append(branches + (self.questions.scored(item.expansion, ways) if sample.label else []))
+        return self.collator(rows, features)
+
+    def ways(self, sample: Sample, epoch: int) -> list[tuple[Hit, ...]]:
+        """The contexts that ``sample`` is asked with in ``epoch``: without, with two cases, or both."""
+        mode = self.config.context
+        if sample.label is None or mode == "off":
+            return [()]
+        shown = self.cases.draw(sample, epoch)
+        if mode == "contrastive":
+            return [shown]
+        chance = random.Random(f"{self.config.seed}:{epoch}:{sample.digest}:ways").random()
+        with_cases = epoch == VALIDATION_EPOCH or chance < self.config.context_share
+        return [(), shown] if with_cases else [()]
+
+
+def plan(lengths: Sequence[int], batch: int, seed: int, epoch: int) -> list[list[int]]:
+    """Indices of each batch of ``epoch``: shuffled, near lengths together, batches in random order. Every index once;
+    the last batch may be smaller."""
+    chance = random.Random(f"{seed}:{epoch}")
+    order = list(range(len(lengths)))
+    chance.shuffle(order)
+    batches: list[list[int]] = []
+    for start in range(0, len(order), batch * MEGABATCH):
+        part = sorted(order[start : start + batch * MEGABATCH], key=lambda index: -lengths[index])
+        batches += [part[i : i + batch] for i in range(0, len(part), batch)]
+    chance.shuffle(batches)
+    return batches
+
+
+def losses(base: Base, batch: Batch) -> torch.Tensor:
+    """(N,) float32 negative log-likelihood of each answer token of ``batch``; the head sees answer places only."""
+    core: Any = base.model.model
+    cpu = base.device.type == "cpu"
+    half = base.dtype == torch.bfloat16
+    if cpu:
+        blocked = torch.finfo(base.dtype).min
+        mask = torch.zeros(batch.mask.shape, dtype=base.dtype).masked_fill_(~batch.mask, blocked)
+    else:
+        mask = batch.mask.to(base.device, non_blocking=True)
+    with torch.autocast(base.device.type, torch.bfloat16) if half else nullcontext():
+        output = core(
+            input_ids=batch.input_ids.to(base.device),
+            position_ids=batch.position_ids.to(base.device),
+            attention_mask=mask,
+            mm_token_type_ids=batch.mm_token_type_ids.to(base.device),
+            video_grid_thw=batch.grid.to(base.device),
+            mm_encoder_outputs={"video": encoder_output(batch.features, base)},
+            use_cache=False,
+        )
+        hidden = output.last_hidden_state.flatten(0, 1)[batch.source.to(base.device)]
+        logits = base.model.lm_head(hidden)
+    return functional.cross_entropy(logits.float(), batch.target.to(base.device), reduction="none")
+
+
+def encoder_output(features: Sequence[ClipFeatures], base: Base) -> Any:
+    """Cached features in the shape in which the model's forward takes a vision tower's output."""
+    layers = range(features[0].deepstack.shape[0])
+    return SimpleNamespace(
+        pooler_output=[item.pooled.to(base.device, base.dtype) for item in features],
+        deepstack_features=[[item.deepstack[k].to(base.device, base.dtype) for item in features] for k in layers],
+    )
