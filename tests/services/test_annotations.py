@@ -18,8 +18,8 @@ SOURCE = {
     "conversations": [
         {
             "from": "human",
-            "value": "<video>\nBased on an analysis of the video focusing on the cows' behavior, was there any mounting "
-            "behavior?\nOptions:\n(A) YES\n(B) NO",
+            "value": "<video>\nBased on an analysis of the video focusing on the cows' behavior, "
+            "was there any mounting behavior?\nOptions:\n(A) YES\n(B) NO",
         },
         {"from": "gpt", "value": "Answer: YES\nReason: front legs placed on\nthe hindquarters"},
     ],
