@@ -12,7 +12,7 @@ WIDTH, HEIGHT = 448, 256  # the picture that everything is laid out in, px
 GROUPS = ("train", "new")
 
 # name, height m, azimuth degrees (direction of view on the ground). The two groups share no height and no azimuth.
-_VIEWS: dict[str, tuple[tuple[str, tuple[float, float], tuple[float, float]], ...]] = {
+VIEWS: dict[str, tuple[tuple[str, tuple[float, float], tuple[float, float]], ...]] = {
     "train": (
         ("ceiling_corner", (3.2, 4.0), (30.0, 65.0)),
         ("ceiling_corner", (3.2, 4.0), (120.0, 155.0)),
@@ -59,7 +59,7 @@ class Camera:
 
 def place(rng: np.random.Generator, group: str, target: F64, view_width: float, shake: float) -> Camera:
     """A camera of this group that sees ``view_width`` m at the target (3,), which comes to lie off the centre."""
-    views = _VIEWS[group]
+    views = VIEWS[group]
     name, heights, azimuths = views[int(rng.integers(len(views)))]
     height = rng.uniform(*heights)
     azimuth = np.radians(rng.uniform(*azimuths))

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 COATS = ("black-and-white", "black", "brown", "red", "white", "red-and-white")
 _BASE = {  # linear-ish RGB 0..255 of the coloured hair
-    "black-and-white": (34, 32, 34), "black": (38, 34, 34), "brown": (128, 84, 50), "red": (132, 62, 38),
-    "white": (222, 214, 198), "red-and-white": (126, 62, 42),
+    "black-and-white": (34, 32, 34), "black": (38, 34, 34), "brown": (128, 84, 50), "red": (114, 58, 40),
+    "white": (222, 214, 198), "red-and-white": (112, 60, 44),
 }  # fmt: skip
 _INFRARED = {"black-and-white": 62, "black": 66, "brown": 150, "red": 165, "white": 208, "red-and-white": 160}
 _SECOND = {  # the other style: dyes that no training picture shows
