@@ -17,8 +17,18 @@ from services.errors import InputError
 from training.demo import render
 from training.demo.geometry import criteria
 from training.demo.scene import (
-    DEGRADATIONS, KINDS, MOUNTING_KINDS, NORMAL_KINDS, PARTS, POSES, annotation, degrade, draw_both, draw_frames,
-    draw_targets, plan_clip,
+    DEGRADATIONS,
+    KINDS,
+    MOUNTING_KINDS,
+    NORMAL_KINDS,
+    PARTS,
+    POSES,
+    annotation,
+    degrade,
+    draw_both,
+    draw_frames,
+    draw_targets,
+    plan_clip,
 )  # fmt: skip
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,7 +110,13 @@ def test_half_of_the_seeds_mount_and_all_kinds_occur() -> None:
 def test_the_label_changes_nothing_but_the_act() -> None:
     for seed in range(20):
         a, b = plan_clip(seed, mounting=True), plan_clip(seed, mounting=False)
-        assert (a.light, a.duration_s, a.timing, a.difficulty, a.hidden) == (b.light, b.duration_s, b.timing, b.difficulty, b.hidden)
+        assert (a.light, a.duration_s, a.timing, a.difficulty, a.hidden) == (
+            b.light,
+            b.duration_s,
+            b.timing,
+            b.difficulty,
+            b.hidden,
+        )
         np.testing.assert_array_equal(a.camera.position, b.camera.position)
         assert [x.coat for x in a.animals][:1] == [x.coat for x in b.animals][:1]
 
@@ -162,9 +178,15 @@ def test_the_command_writes_playable_clips(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--clips", "0", "--out", "x"], ["--clips", "two", "--out", "x"], ["--clips", "1", "--out", "x", "--kind", "dance"],
-     ["--clips", "1", "--out", "x", "--degrade", "fog:9"], ["--clips", "1", "--out", "x", "--seed", "-4"], ["--clips", "1"]],
-)  # fmt: skip
+    [
+        ["--clips", "0", "--out", "x"],
+        ["--clips", "two", "--out", "x"],
+        ["--clips", "1", "--out", "x", "--kind", "dance"],
+        ["--clips", "1", "--out", "x", "--degrade", "fog:9"],
+        ["--clips", "1", "--out", "x", "--seed", "-4"],
+        ["--clips", "1"],
+    ],
+)
 def test_a_wrong_call_is_one_sentence_and_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert render.main(arguments) == 2
     message = capsys.readouterr().err

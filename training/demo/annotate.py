@@ -28,6 +28,7 @@ _DOES = {
     "walking_past": "walks past {other}", "feeding": "feeds next to {other}",
     "front_raised": "stands with its front feet on a step next to {other}",
 }  # fmt: skip
+_WALKS = ("walking", "following", "walking past", "passing behind")
 _WAYS = {"rear": "from behind", "side": "from the side", "head": "at the head"}
 
 
@@ -50,17 +51,20 @@ def _deed(plan: ClipPlan) -> str:
     return f"{actor} {text}"
 
 
+_OFF = "the ground and its chest is on the back of the other cow."
+_ON = "the ground and its chest is not on the back of a cow."
+
+
 def _feet(plan: ClipPlan) -> str:
     """The sentence about the decisive criteria."""
+    second = bool(plan.seed // 7 % 2)
     if plan.mounting:
-        return ("Its front legs are off the ground and its chest is on the back of the other cow.",
-                "It lifts its front legs and its chest is on the back of the other cow.")[plan.seed // 7 % 2]  # fmt: skip
+        return f"It lifts its front legs off {_OFF}" if second else f"Its front legs are off {_OFF}"
     if plan.kind == "front_raised":
         return "Its front legs are on the step and its chest is not on the back of a cow."
     if plan.kind in ("lying_down", "getting_up"):
         return "Its chest is close to the ground and not on the back of a cow."
-    return ("Its front legs are on the ground and its chest is not on the back of a cow.",
-            "It keeps its front legs on the ground and its chest is not on the back of a cow.")[plan.seed // 7 % 2]  # fmt: skip
+    return f"It keeps its front legs on {_ON}" if second else f"Its front legs are on {_ON}"
 
 
 def reason(plan: ClipPlan, count: int) -> str:
@@ -95,7 +99,7 @@ def annotation(plan: ClipPlan, video: str) -> dict[str, Any]:
         {
             "animal": n, "coat": a.coat, "visible": seen[n],
             "lying": any(s.behaviour == "lying" for s in a.track.spells),
-            "walking": any(s.behaviour in ("walking", "following", "walking past", "passing behind") for s in a.track.spells),
+            "walking": any(s.behaviour in _WALKS for s in a.track.spells),
             "feeding": any(s.behaviour == "feeding" for s in a.track.spells),
         }
         for n, a in enumerate(plan.animals)

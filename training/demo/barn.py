@@ -37,7 +37,9 @@ def _floor(name: str, variant: int) -> F32:
     texture = np.array(_FLOOR[name], np.float32) * shade[..., None]
     if name == "straw":
         stroke = np.zeros((_TEXELS, _TEXELS), np.float32)
-        for x, y, a, n in zip(*rng.integers(0, _TEXELS, (2, 2600)), rng.uniform(0, 3.14, 2600), rng.uniform(6, 15, 2600), strict=True):
+        for x, y, a, n in zip(
+            *rng.integers(0, _TEXELS, (2, 2600)), rng.uniform(0, 3.14, 2600), rng.uniform(6, 15, 2600), strict=True
+        ):
             end = (int(x + n * np.cos(a)), int(y + n * np.sin(a)))
             cv2.line(stroke, (int(x), int(y)), end, float(rng.uniform(-34, 38)), 1, cv2.LINE_AA)
         texture += stroke[..., None] * np.array((1, 0.95, 0.7), np.float32)
@@ -56,8 +58,12 @@ def _wall(name: str, variant: int, night: bool) -> F32:
     rng = np.random.default_rng([len(name), ord(name[1]), variant, 3])
     if name == "second":
         band = (np.arange(256) // 22 % 2).astype(np.float32)[:, None, None]
-        return np.broadcast_to(np.array((190, 150, 200), np.float32) - band * np.array((60, 60, 10), np.float32), (256, 512, 3)).copy()
-    texture = np.array(_WALL[name], np.float32) * (1 + 0.05 * _noise(rng, 12)[:256] + 0.04 * _noise(rng, 90)[:256])[..., None]
+        return np.broadcast_to(
+            np.array((190, 150, 200), np.float32) - band * np.array((60, 60, 10), np.float32), (256, 512, 3)
+        ).copy()
+    texture = (
+        np.array(_WALL[name], np.float32) * (1 + 0.05 * _noise(rng, 12)[:256] + 0.04 * _noise(rng, 90)[:256])[..., None]
+    )
     if name == "boards":
         texture *= (1 + 0.10 * rng.standard_normal(64).repeat(8))[None, :, None].astype(np.float32)
         texture *= (1 - 0.35 * (np.arange(512) % 8 < 1))[None, :, None].astype(np.float32)
@@ -105,7 +111,13 @@ def background(plan: ClipPlan) -> F32:
     mode = cv2.INTER_LINEAR
     image = cv2.remap(texture, fx, fy, mode, borderMode=cv2.BORDER_REFLECT)
     along = np.where(tx < ty, y, x) * np.float32(k)
-    wall = cv2.remap(_wall("second" if second else barn.wall, variant, night), along, z * np.float32(k), mode, borderMode=cv2.BORDER_REFLECT)
+    wall = cv2.remap(
+        _wall("second" if second else barn.wall, variant, night),
+        along,
+        z * np.float32(k),
+        mode,
+        borderMode=cv2.BORDER_REFLECT,
+    )
     image = np.where(floor[..., None], image, wall)
     image[roof] = (210, 220, 120) if second else (92, 90, 88)
     if night:

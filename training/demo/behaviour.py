@@ -12,7 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.demo.tracks import (
-    Spell, Track, approach, drift, feed, grid, hump, lower, make, smooth, spells_of, standing, walk_gait,
+    Spell,
+    Track,
+    approach,
+    drift,
+    feed,
+    grid,
+    hump,
+    lower,
+    make,
+    smooth,
+    spells_of,
+    standing,
+    walk_gait,
 )  # fmt: skip
 
 F64 = NDArray[np.float64]
@@ -58,7 +70,9 @@ def _turn(yaw: F64 | float, x: float, y: float) -> tuple[F64, F64]:
     return np.cos(yaw) * x - np.sin(yaw) * y, np.sin(yaw) * x + np.cos(yaw) * y
 
 
-def _other(rng: np.random.Generator, t: F64, s: Setting, walk_from: float, pace: float, seconds: float) -> dict[str, F64]:
+def _other(
+    rng: np.random.Generator, t: F64, s: Setting, walk_from: float, pace: float, seconds: float
+) -> dict[str, F64]:
     """Animal 1: stands, and walks straight ahead for a while from ``walk_from`` on."""
     c = standing(t, rng, s.where[0], s.where[1], s.yaw)
     way = pace * seconds * smooth_ramp(t, walk_from, seconds)
@@ -80,7 +94,9 @@ def play(kind: str, setting: Setting, rng: np.random.Generator) -> Scene:
     return _normal(kind, setting, rng, t)
 
 
-def _station(c1: dict[str, F64], direction: str, sign: float, skew: float, gap: F64 | float, scale: float) -> tuple[F64, F64, F64]:
+def _station(
+    c1: dict[str, F64], direction: str, sign: float, skew: float, gap: F64 | float, scale: float
+) -> tuple[F64, F64, F64]:
     """Animal 0's pelvis and yaw (K,) for this gap from the contact point."""
     turn = {"rear": skew * 0.5, "side": -sign * (np.pi / 2 - abs(skew)), "head": np.pi + skew * 0.5}[direction]
     yaw = c1["yaw"] + turn

@@ -62,9 +62,7 @@ def topology() -> Topology:
                 uvs.append([(u0, v0), (u1, v0), (u1, v1), (u0, v1)])
                 parts.append(part)
         base += rings * sides
-    return Topology(
-        np.array(faces, np.int32), np.array(parts, np.uint8), np.array(uvs, np.float32), base
-    )
+    return Topology(np.array(faces, np.int32), np.array(parts, np.uint8), np.array(uvs, np.float32), base)
 
 
 def ring(sides: int, squareness: float = 1.0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -70,15 +70,19 @@ def _unit(v: F64) -> F64:
     return v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-9)
 
 
-def _loft(centres: F64, side: F64, up: F64, half_w: F64, half_h: F64, sides: int, square: float = 1.0) -> tuple[F64, F64]:
-    """Rings (B, R) with directions (B, R, 3) or (B, 1, 3) and half sizes (B, R) -> vertices, normals (B, R*sides, 3)."""
+def _loft(
+    centres: F64, side: F64, up: F64, half_w: F64, half_h: F64, sides: int, square: float = 1.0
+) -> tuple[F64, F64]:
+    """Rings: centres (B, R, 3), directions (B, R or 1, 3), half sizes (B, R) -> vertices, normals (B, R*sides, 3)."""
     cs, cu = ring(sides, square)
     w = (half_w[..., None] * cs)[..., None] * side[:, :, None, :]
     h = (half_h[..., None] * cu)[..., None] * up[:, :, None, :]
     flat = (centres.shape[0], -1, 3)
     vertices = (centres[:, :, None, :] + w + h).reshape(flat)
     # The normal of an ellipse leans to the short axis: swap the half sizes.
-    n = (half_h[..., None] * cs)[..., None] * side[:, :, None, :] + (half_w[..., None] * cu)[..., None] * up[:, :, None, :]
+    n = (half_h[..., None] * cs)[..., None] * side[:, :, None, :] + (half_w[..., None] * cu)[..., None] * up[
+        :, :, None, :
+    ]
     # Where the tube narrows, the surface also looks along the axis.
     along = np.gradient(centres, axis=1)
     length = np.maximum(np.linalg.norm(along, axis=-1, keepdims=True), 1e-6)
@@ -173,7 +177,16 @@ def pose(channels: dict[str, F64], build: dict[str, F64]) -> Posed:
         out = _unit(sign * nl + 0.1 * hup - 0.25 * hdir)
         root = poll + hs * (sign * 0.10 * nl + 0.09 * hup)
         ear = root[:, None] + hs[:, None] * out[:, None] * np.array([0.0, 0.11, 0.24])[None, :, None]
-        add(_loft(ear, -sign * hdir[:, None], hup[:, None], hs * np.array([0.03, 0.06, 0.012]), hs * np.array([0.02, 0.03, 0.01]), 4))
+        add(
+            _loft(
+                ear,
+                -sign * hdir[:, None],
+                hup[:, None],
+                hs * np.array([0.03, 0.06, 0.012]),
+                hs * np.array([0.02, 0.03, 0.01]),
+                4,
+            )
+        )
 
     hooves = []
     upper, lower = 0.47 * s * build["legs"][:, None], 0.50 * s * build["legs"][:, None]

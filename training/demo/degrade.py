@@ -20,7 +20,9 @@ COVERED_SHARE = (0.18, 0.34, 0.52, 0.75)  # of the picture behind something dark
 def degrade(frames: NDArray[np.uint8], kind: str, level: int, seed: int) -> NDArray[np.uint8]:
     """(T, H, W, 3) uint8 RGB -> the same shape, spoilt alike in every frame. Raises `InputError` for unknown names."""
     if kind not in KINDS or level not in LEVELS:
-        raise InputError(f"There is no degradation {kind!r} of level {level}; use {', '.join(KINDS)} and levels 1 to 4.")
+        raise InputError(
+            f"There is no degradation {kind!r} of level {level}; use {', '.join(KINDS)} and levels 1 to 4."
+        )
     rng = np.random.default_rng([seed, KINDS.index(kind), level])
     h, w = frames.shape[1:3]
     scale = w / 448

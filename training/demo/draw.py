@@ -67,7 +67,7 @@ def _shadow_points() -> NDArray[np.int64]:
     return np.arange(TUBES[0][1] * TUBES[0][2])
 
 
-def _shadow(plan: ClipPlan, scene: Stage, i: int) -> F32 | None:
+def _shadow(plan: ClipPlan, scene: Stage, i: int) -> F32:
     """Light that reaches the ground (256 + margins, 448 + margins, 1), at quarter size inside."""
     small = np.zeros(((HEIGHT + 2 * MARGIN) // 4, (WIDTH + 2 * MARGIN) // 4), np.uint8)
     count = len(plan.animals)
@@ -134,7 +134,9 @@ def _colour(scene: Stage, i: int, ids: NDArray[np.int32], atlas: F32, base: NDAr
     value += per[:, 0:3]
     np.maximum(value, per[:, 9:12], out=value)
     np.minimum(value, per[:, 12:15], out=value)
-    texel = (np.take(base, under) + (value[:, 2] * FINE).astype(np.int32)) * COLUMNS + (value[:, 1] * FINE).astype(np.int32)
+    texel = (np.take(base, under) + (value[:, 2] * FINE).astype(np.int32)) * COLUMNS + (value[:, 1] * FINE).astype(
+        np.int32
+    )
     image.reshape(-1, 3)[pixels] = np.take(atlas.reshape(-1, 3), texel, axis=0) * value[:, :1]
 
 
@@ -146,7 +148,7 @@ def _lens(plan: ClipPlan, image: F32, t: float, width: int, height: int) -> U8:
     if (width, height) != (WIDTH, HEIGHT):
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         noise *= max(width / WIDTH, 0.05)
-    cut = np.random.default_rng([plan.seed, 9, int(round(t * 1000))]).integers(0, (_BANK[0] - 256, _BANK[1] - 448))
+    cut = np.random.default_rng([plan.seed, 9, round(t * 1000)]).integers(0, (_BANK[0] - 256, _BANK[1] - 448))
     h, w = min(height, 256), min(width, 448)
     grain = _noise_bank()[cut[0] : cut[0] + h, cut[1] : cut[1] + w]
     if (height, width) != (h, w):

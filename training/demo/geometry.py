@@ -27,7 +27,7 @@ class Criteria:
 
 
 def _long_enough(flags: NDArray[np.bool_]) -> bool:
-    need = int(round(LEAST_S / STEP_S))
+    need = round(LEAST_S / STEP_S)
     run = np.convolve(flags.astype(int), np.ones(need, int), mode="valid") if len(flags) >= need else np.zeros(1)
     return bool((run == need).any())
 

@@ -1,4 +1,4 @@
-"""Bystanders: animals that stand, walk, lie, feed, lie down or get up away from the pair, in mounting and normal clips."""
+"""Bystanders: animals that go about their day away from the pair, in mounting and normal clips alike."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ herd, length, place nor time of the act tells mounting from normal. Of the seeds
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -118,9 +118,16 @@ def plan_clip(
     hard = DIFFICULTIES.index(level)
     light = "night" if world.random() < 0.42 else "day"
     duration = round(float(world.uniform(6.0, 10.0)), 2)
-    count = int(world.choice((2, 3, 4, 5, 6), p=((0.4, 0.35, 0.2, 0.05, 0.0), (0.22, 0.26, 0.26, 0.16, 0.1), (0.12, 0.2, 0.26, 0.24, 0.18))[hard]))
+    count = int(
+        world.choice(
+            (2, 3, 4, 5, 6),
+            p=((0.4, 0.35, 0.2, 0.05, 0.0), (0.22, 0.26, 0.26, 0.16, 0.1), (0.12, 0.2, 0.26, 0.24, 0.18))[hard],
+        )
+    )
     width = float(world.uniform(5.2, 6.4) + 0.35 * hard + 0.22 * max(count - 3, 0))
-    view = cameras.place(world, viewpoints, np.array([0.0, 0.0, 1.05]), width, float(world.uniform(0.15, (0.5, 0.9, 1.5)[hard])))
+    view = cameras.place(
+        world, viewpoints, np.array([0.0, 0.0, 1.05]), width, float(world.uniform(0.15, (0.5, 0.9, 1.5)[hard]))
+    )
     hides = bool(world.random() < (0.0, 0.15, 0.4)[hard])
     kerb_seen = bool(world.random() < 0.2)
     setting = _setting(world, view, duration)
@@ -138,10 +145,11 @@ def plan_clip(
     noise = world.uniform(1.5, (3.0, 4.0, 5.5)[hard]) + (2.5 if light == "night" else 0.0)
     blur, vignette = world.uniform(0.5, (0.65, 0.8, 1.0)[hard]), world.uniform(0.05, 0.2)
     sun_az, sun_el = world.uniform(0, 6.28), world.uniform(0.7, 1.25)
-    sun = (np.cos(sun_az) * np.cos(sun_el), np.sin(sun_az) * np.cos(sun_el), np.sin(sun_el))
+    sun = (float(np.cos(sun_az) * np.cos(sun_el)), float(np.sin(sun_az) * np.cos(sun_el)), float(np.sin(sun_el)))
     warm = world.uniform(-1, 1)
-    looks = {"floor": str(world.choice(FLOORS)), "wall": str(world.choice(WALLS)), "gain": float(world.uniform(0.95, 1.3))}
-    kerb_at = (*(world.uniform(1.6, 2.6) * _around(world.uniform(0, 6.28))), float(world.uniform(0, 3.1)), 0.3)
+    floor, wall, gain = str(world.choice(FLOORS)), str(world.choice(WALLS)), float(world.uniform(0.95, 1.3))
+    away = world.uniform(1.6, 2.6) * _around(world.uniform(0, 6.28))
+    kerb_at = (float(away[0]), float(away[1]), float(world.uniform(0, 3.1)), 0.3)
 
     if kind is None:
         kind = _draw_kind(event, mounting, hides, setting)
@@ -152,8 +160,8 @@ def plan_clip(
     tracks = [scene.tracks[0], *([] if alone else [scene.tracks[1]]), *others]
     animals = tuple(Animal(coats[i], builds[i], track, seed * 8 + i) for i, track in enumerate(tracks))
     barn = Barn(
-        room=room, sun=sun, tint=(1 + 0.05 * warm, 1.0, 1 - 0.06 * warm), seed=seed, fence=fence, rails=rails, post=post,
-        panel=panel, kerb=scene.kerb or (tuple(float(v) for v in kerb_at) if kerb_seen else None), **looks,  # type: ignore[arg-type]
+        floor=floor, wall=wall, gain=gain, room=room, sun=sun, tint=(1 + 0.05 * warm, 1.0, 1 - 0.06 * warm), seed=seed,
+        fence=fence, rails=rails, post=post, panel=panel, kerb=scene.kerb or (kerb_at if kerb_seen else None),
     )  # fmt: skip
     return ClipPlan(
         seed, mounting, kind, scene.direction, scene.act, timing, duration, light, viewpoints, style, level,
@@ -161,7 +169,9 @@ def plan_clip(
     )  # fmt: skip
 
 
-def _check(seed: int, mounting: bool | None, kind: str | None, viewpoints: str, style: str, difficulty: str | None) -> None:
+def _check(
+    seed: int, mounting: bool | None, kind: str | None, viewpoints: str, style: str, difficulty: str | None
+) -> None:
     for value, allowed, name in (
         (viewpoints, cameras.GROUPS, "viewpoints"), (style, ("first", "second"), "style"),
         (difficulty or "easy", DIFFICULTIES, "difficulty"), (kind or "full", KINDS, "kind"),
@@ -198,13 +208,16 @@ def _setting(rng: np.random.Generator, view: Camera, duration: float) -> Setting
 
 
 def _with_scales(s: Setting, builds: list[Build]) -> Setting:
-    from dataclasses import replace
-
     return replace(s, scales=(builds[0].scale, builds[1].scale))
 
 
 def _build(rng: np.random.Generator, style: str) -> Build:
-    scale, girth, legs, head = rng.uniform(0.93, 1.07), rng.uniform(0.98, 1.13), rng.uniform(0.91, 1.0), rng.uniform(1.0, 1.1)
+    scale, girth, legs, head = (
+        rng.uniform(0.93, 1.07),
+        rng.uniform(0.98, 1.13),
+        rng.uniform(0.91, 1.0),
+        rng.uniform(1.0, 1.1),
+    )
     udder = float(rng.choice((0.1, 0.7, 1.0)))
     if style == "second":
         return Build(float(scale), float(0.78 * girth), float(1.12 * legs), float(1.45 * head), 0.1)

@@ -1,5 +1,6 @@
-"""Checks that nothing but the behaviour tells the label: a logistic regression from light, viewpoint, herd size, length,
-mean brightness and colour must stay at chance.
+"""Checks that nothing but the behaviour tells the label.
+
+A logistic regression from light, viewpoint, herd size, length, mean brightness and colour must stay at chance.
 
     python -m training.demo.shortcut_check                     plans 2,000 clips and draws 2 frames of each
     python -m training.demo.shortcut_check --data FILE         the same on rendered clips, file size included
@@ -57,7 +58,8 @@ def _rendered(job: tuple[str, dict[str, Any]]) -> tuple[list[float], bool]:
     path = Path(folder) / entry["video"]
     facts = entry["metadata"]
     with av.open(str(path)) as container:
-        frames = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)][::24])
+        decoded = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+    frames = np.stack(decoded[::24]).astype(np.uint8)
     size = path.stat().st_size
     row = _row(facts["light"], facts["viewpoint"], facts["animals"], facts["duration_s"], frames)
     return [*row, float(np.log(size)), float(np.log(size / facts["duration_s"]))], facts["label"] == "mounting"
@@ -105,7 +107,9 @@ def features(clips: int, seed: int, data: Path | None, processes: int) -> tuple[
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the check; 0 when the label cannot be told."""
-    parser = argparse.ArgumentParser(prog="python -m training.demo.shortcut_check", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m training.demo.shortcut_check", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("--clips", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=500_000)
     parser.add_argument("--data", type=Path)
@@ -120,7 +124,10 @@ def main(arguments: list[str] | None = None) -> int:
     n, z = len(y), 1.96
     middle = (score + z * z / 2 / n) / (1 + z * z / n)
     half = z * np.sqrt(score * (1 - score) / n + z * z / 4 / n / n) / (1 + z * z / n)
-    print(f"{n} clips, {x.shape[1]} features: balanced accuracy {score:.3f} ({middle - half:.3f} to {middle + half:.3f}), limit {LIMIT}")
+    print(
+        f"{n} clips, {x.shape[1]} features: balanced accuracy {score:.3f} "
+        f"({middle - half:.3f} to {middle + half:.3f}), limit {LIMIT}"
+    )
     return 0 if score <= LIMIT else 1
 
 

@@ -6,6 +6,7 @@ The number picture is all that colours and dense targets need; both look up what
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -87,12 +88,12 @@ def _kerb(plan: ClipPlan) -> tuple[F64, F64, F64]:
         faces.append([(x + a * f[0] + b * s[0], y + a * f[1] + b * s[1], z) for a, b, z in points])
         normals.append([(normal[0] * f[0] + normal[1] * s[0], normal[0] * f[1] + normal[1] * s[1], normal[2])] * 4)
 
-    for b0, b1 in zip(across[:-1], across[1:], strict=True):
-        for a0, a1 in zip(along[:-1], along[1:], strict=True):
+    for b0, b1 in pairwise(across):
+        for a0, a1 in pairwise(along):
             put([(a0, b0, high), (a1, b0, high), (a1, b1, high), (a0, b1, high)], (0, 0, 1))
         put([(along[0], b0, 0), (along[0], b0, high), (along[0], b1, high), (along[0], b1, 0)], (-1, 0, 0))
         put([(along[-1], b0, 0), (along[-1], b1, 0), (along[-1], b1, high), (along[-1], b0, high)], (1, 0, 0))
-    for a0, a1 in zip(along[:-1], along[1:], strict=True):
+    for a0, a1 in pairwise(along):
         put([(a0, across[0], 0), (a1, across[0], 0), (a1, across[0], high), (a0, across[0], high)], (0, -1, 0))
         put([(a0, across[-1], 0), (a0, across[-1], high), (a1, across[-1], high), (a1, across[-1], 0)], (0, 1, 0))
     array = np.array(faces)
@@ -116,7 +117,9 @@ def stage(plan: ClipPlan, times_s: F64) -> Stage:
     hidden = area >= 0
     if near.any():
         hidden = hidden | (far.min(-1) < 0.4)
-    mean_depth = np.where(hidden, np.float32(np.inf), (far[..., 0] + far[..., 1] + far[..., 2] + far[..., 3]) * np.float32(0.25))
+    mean_depth = np.where(
+        hidden, np.float32(np.inf), (far[..., 0] + far[..., 1] + far[..., 2] + far[..., 3]) * np.float32(0.25)
+    )
     z = posed.vertices[..., 2].astype(np.float32)
     high = 0.5 * (np.take(z, faces[:, 0], axis=1) + np.take(z, faces[:, 2], axis=1))
     n = len(mesh.faces)
@@ -142,20 +145,24 @@ def stage(plan: ClipPlan, times_s: F64) -> Stage:
             [mean_depth.reshape(frames, -1), fixed(np.where(kerb_off, np.inf, kerb_d.mean(-1))), fixed(np.zeros(m))], 1
         ),
         shade=np.concatenate(
-            [np.take(light, faces, axis=1).reshape(frames, count * n, 4), fixed(0.9 * _light(plan, kerb, kerb_n)),
-             fixed(strip_shade)], 1,
-        ),  # fmt: skip
+            [
+                np.take(light, faces, axis=1).reshape(frames, count * n, 4),
+                fixed(0.9 * _light(plan, kerb, kerb_n)),
+                fixed(strip_shade),
+            ],
+            1,
+        ),
         height=np.concatenate(
-            [high.reshape(frames, -1), fixed(kerb_h),
-             fixed(np.zeros(m))], 1,
-        ),  # fmt: skip
+            [high.reshape(frames, -1), fixed(kerb_h), fixed(np.zeros(m))],
+            1,
+        ),
         part=np.concatenate([np.tile(mesh.part, count), np.full(k + m, OCCLUDER, np.uint8)]),
         owner=np.concatenate([np.arange(count).repeat(n), np.full(k + m, NOBODY)]).astype(np.uint8),
         texture=uv.astype(np.float32),
         loose=count * n + k,
         posed=posed,
         channels=table,
-    )  # fmt: skip
+    )
 
 
 def _flat_uv(count: int, row: int, strips: list | None = None) -> F64:

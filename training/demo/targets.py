@@ -43,7 +43,7 @@ def _states(plan: ClipPlan, scene: Stage) -> dict[str, F64]:
     ch = scene.channels
     yaw, pitch = ch[..., 2], ch[..., 3]
     middle = np.stack([ch[..., 0] + 0.6 * np.cos(yaw), ch[..., 1] + 0.6 * np.sin(yaw), np.full_like(yaw, 0.9)], -1)
-    at, depth = plan.camera.project(middle)
+    _, depth = plan.camera.project(middle)
     right, into = plan.camera.rotation[0, :2], plan.camera.rotation[2, :2]
     flat = np.stack([np.cos(yaw), np.sin(yaw)], -1)
     facing = np.stack([flat @ right, flat @ (into / np.linalg.norm(into))], -1)

@@ -119,7 +119,11 @@ def approach(t: F64, start: F64, end: F64, end_yaw: float, arrive: float, speed:
     a, b = (2 * s**3 - 3 * s**2 + 1)[:, None], (s**3 - 2 * s**2 + s)[:, None]
     d, e = (-2 * s**3 + 3 * s**2)[:, None], (s**3 - s**2)[:, None]
     p = a * start + b * m0 + d * end + e * m1
-    v = (6 * s**2 - 6 * s)[:, None] * (start - end) + (3 * s**2 - 4 * s + 1)[:, None] * m0 + (3 * s**2 - 2 * s)[:, None] * m1
+    v = (
+        (6 * s**2 - 6 * s)[:, None] * (start - end)
+        + (3 * s**2 - 4 * s + 1)[:, None] * m0
+        + (3 * s**2 - 2 * s)[:, None] * m1
+    )
     yaw = np.unwrap(np.arctan2(v[:, 1], v[:, 0]))
     yaw = yaw + 2 * np.pi * np.round((end_yaw - yaw[-1]) / (2 * np.pi))
     return p[:, 0], p[:, 1], yaw
@@ -149,9 +153,9 @@ def spells_of(speed: F64, duration_s: float, rest: str, act: Spell | None, after
     for i in range(1, len(names) + 1):
         if i == len(names) or names[i] != names[begin]:
             # Stretches under 0.4 s are steps on the spot, not a behaviour of their own.
-            if out and (i - begin) * STEP_S < 0.4 and names[begin] != (act.behaviour if act else ""):
-                out[-1] = Spell(out[-1].behaviour, out[-1].start_s, min(t[i - 1] + STEP_S, duration_s))
-            elif out and out[-1].behaviour == names[begin]:
+            if (out and (i - begin) * STEP_S < 0.4 and names[begin] != (act.behaviour if act else "")) or (
+                out and out[-1].behaviour == names[begin]
+            ):
                 out[-1] = Spell(out[-1].behaviour, out[-1].start_s, min(t[i - 1] + STEP_S, duration_s))
             else:
                 out.append(Spell(str(names[begin]), float(t[begin]), min(t[i - 1] + STEP_S, duration_s)))
