@@ -84,7 +84,7 @@ class Groups:
         return {name: count * CLASSES.get(name, 1) for name, count in counts.items()}
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, dict[str, Tensor], Tensor, Tensor]]:
-        """Patches (n, 112, 1536) float, targets (n, C, 112), degradation class (n,), level (n,); without end."""
+        """Patches (n, 112, 1536) bfloat16, targets (n, C, 112), degradation class (n,), level (n,); without end."""
         while True:
             order = self.random.permutation(len(self.index))
             for first in range(0, len(order) - size + 1, size):
@@ -97,12 +97,11 @@ class Groups:
             name: torch.from_numpy(np.stack([s.targets[name][clip, group] for s, _, clip, group in where])).float()
             for name in self.names
         }
-        x = tower.normalised(torch.from_numpy(stored))
         flip = torch.from_numpy(self.random.random(len(rows)) < 0.5)
-        x, targets = mirrored(x, targets, flip)
-        gain = torch.from_numpy(self.random.uniform(0.8, 1.25, (len(rows), 1, 1))).float()
-        shift = torch.from_numpy(self.random.uniform(-0.1, 0.1, (len(rows), 1, 1))).float()
-        x = ((x + 1.0) * gain + shift - 1.0).clamp_(-1.0, 1.0)
+        raw, targets = mirrored(torch.from_numpy(stored), targets, flip)
+        gain = torch.from_numpy(self.random.uniform(0.8, 1.25, (len(rows), 1, 1)) / 127.5).bfloat16()
+        shift = torch.from_numpy(self.random.uniform(-0.1, 0.1, (len(rows), 1, 1)) - 1.0).bfloat16()
+        x = raw.bfloat16().mul_(gain).add_(shift).clamp_(-1.0, 1.0)
         kind = torch.tensor([self.kinds[s][clip] for _, s, clip, _ in where])
         level = torch.tensor([self.levels[s][clip] for _, s, clip, _ in where])
         return x, targets, kind, level
