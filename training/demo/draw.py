@@ -127,17 +127,18 @@ def _colour(scene: Stage, i: int, ids: NDArray[np.int32], atlas: F32, base: NDAr
     corners = scene.corners[i, used] + scene.shift[i].astype(np.float32)
     maps = _slopes(corners, values)
     table = np.concatenate([maps[..., 0], maps[..., 1], maps[..., 2], *_bounds(values)], 1)
-    per = np.take(table, np.take(rank, under), axis=0)
+    # One row per quantity: whole rows of pixels are worked on at once, several times faster than columns.
+    per = np.take(np.ascontiguousarray(table.T), np.take(rank, under), axis=1)
     y, x = np.divmod(pixels.astype(np.int32), np.int32(WIDTH))
-    value = per[:, 3:6] * x.astype(np.float32)[:, None]
-    value += per[:, 6:9] * y.astype(np.float32)[:, None]
-    value += per[:, 0:3]
-    np.maximum(value, per[:, 9:12], out=value)
-    np.minimum(value, per[:, 12:15], out=value)
-    texel = (np.take(base, under) + (value[:, 2] * FINE).astype(np.int32)) * COLUMNS + (value[:, 1] * FINE).astype(
-        np.int32
-    )
-    image.reshape(-1, 3)[pixels] = np.take(atlas.reshape(-1, 3), texel, axis=0) * value[:, :1]
+    value = per[3:6] * x.astype(np.float32)
+    value += per[6:9] * y.astype(np.float32)
+    value += per[0:3]
+    np.maximum(value, per[9:12], out=value)
+    np.minimum(value, per[12:15], out=value)
+    texel = np.take(base, under) + (value[2] * FINE).astype(np.int32)
+    texel = texel * COLUMNS + (value[1] * FINE).astype(np.int32)
+    colours = np.take(atlas.reshape(-1, 3), texel, axis=0)
+    image.reshape(-1, 3)[pixels] = colours * value[0][:, None]
 
 
 def _lens(plan: ClipPlan, image: F32, t: float, width: int, height: int) -> U8:
