@@ -10,7 +10,6 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import bitsandbytes as bnb
 import torch
@@ -20,11 +19,13 @@ from transformers import AttentionInterface, AutoModelForImageTextToText, AutoPr
 
 from services.dialog import Dialog, contract
 from services.errors import ModelError
+from services.schema import Sampling
 from services.settings import located
+from training.attention import ByteDropout, blocked_attention
 from training.settings import TrainConfig
 
 SUFFIXES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-ATTENTION = "herdlens_matmul"
+ATTENTION = "herdlens_blocked"
 NF4_BLOCK = 64
 """bitsandbytes quantises in blocks of 64 values along a row; narrower rows would share scales between rows."""
 
@@ -108,9 +109,12 @@ def load_base(config: TrainConfig, dialog: Dialog) -> Base:
     for parameter in peft.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    for path in trained:  # autocast chooses the type; PEFT's own cast would go to float32 and back
+        model.get_submodule(path).cast_input_dtype_enabled = config.precision != "bf16"
     if device.type == "cpu":
-        AttentionInterface.register(ATTENTION, matmul_attention)
+        AttentionInterface.register(ATTENTION, blocked_attention)
         model.model.language_model.config._attn_implementation = ATTENTION
+        _cheaper_dropout(model, config.dropout)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return Base(model, peft, dialog, device, dtype, quantised, trained, expanded)
@@ -124,31 +128,7 @@ def target_pattern(model: nn.Module) -> str:
     return rf"{re.escape(path)}\.layers\.\d+\.(self_attn|mlp)\.({'|'.join(SUFFIXES)})"
 
 
-def matmul_attention(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor,
-    scaling: float,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """Softmax attention as two matrix products: on CPUs about twice as fast, with its gradient, as the fused kernel.
-
-    ``query`` (B, heads, L, D); ``key``, ``value`` (B, kv heads, L, D), shared by groups of heads without copies;
-    ``attention_mask`` (B, 1, L, L) added to the scores. Returns (B, L, heads, D)."""
-    batch, heads, length, size = query.shape
-    shared = key.shape[1]
-    rows = query.reshape(batch, shared, heads // shared * length, size)
-    scores = torch.matmul(rows * scaling, key.transpose(2, 3))
-    scores = scores.view(batch, shared, heads // shared, length, length) + attention_mask[:, :, None]
-    weights = torch.softmax(scores, dim=-1).view(batch, shared, heads // shared * length, length)
-    return torch.matmul(weights, value).view(batch, heads, length, size).transpose(1, 2), None
-
-
-def _sampling(config: TrainConfig) -> Any:
-    from services.schema import Sampling
-
+def _sampling(config: TrainConfig) -> Sampling:
     return Sampling(frames=config.frames, window_s=config.window_s)
 
 
@@ -183,7 +163,7 @@ def _check_quantised(model: nn.Module) -> tuple[str, ...]:
                 raise ModelError(f"{name} did not come out as double-quantised NF4 ({module.in_features} columns).")
             found.append(name)
         if quantised != bool(wanted.fullmatch(name)):
-            raise ModelError(f"{name} is {'' if quantised else 'not '}quantised, against the plan; this base cannot be used.")
+XX
     if not found:
         raise ModelError("No language layer was found to quantise; use a Qwen-VL base.")
     return tuple(found)
@@ -228,6 +208,12 @@ def _cast_language(model: nn.Module, dtype: torch.dtype) -> None:
         for parameter in part.parameters():
             if parameter.is_floating_point():
                 parameter.data = parameter.data.to(dtype)
+
+
+def _cheaper_dropout(model: nn.Module, p: float) -> None:
+    for module in model.modules():
+        if p > 0.0 and hasattr(module, "lora_dropout"):
+            module.lora_dropout["default"] = ByteDropout(p)
 
 
 def _summary(paths: tuple[str, ...]) -> str:

@@ -47,7 +47,7 @@ def from_annotations(file: Path, media_root: Path | None = None) -> list[Sample]
     for entry in entries:
         if entry.video is None:
             problems.append(
-                f"entry {entry.index + 1}: holds {len(entry.media)} media files ({', '.join(sorted(set(entry.kinds)))}); "
+                f"entry {entry.index + 1}: holds {len(entry.media)} files ({', '.join(sorted(set(entry.kinds)))}); "
                 "fine-tuning takes entries about one video; remove it or split it"
             )
             continue

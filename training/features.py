@@ -57,7 +57,6 @@ class Tower:
             raise ClipError(f"Sample {sample.title} has neither a file nor frames; give one of them.")
         return self._read(sample.path)
 
-    @torch.no_grad()
     def encode(self, frames: Sequence[Frames]) -> list[ClipFeatures]:
         """Features of several clips in one pass of the tower."""
         inputs = [self._dialog.prompt(messages(""), [clip]) for clip in frames]
@@ -66,7 +65,7 @@ class Tower:
         device = next(core.visual.parameters()).device
         pixels = torch.cat([item["pixel_values_videos"] for item in inputs]).to(device)
         half = self.dtype == torch.bfloat16 and device.type == "cpu"
-        with torch.autocast("cpu", torch.bfloat16) if half else nullcontext():
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16) if half else nullcontext():
             output = core.get_video_features(pixels, grids.to(device), return_dict=True)
         deepstack = getattr(output, "deepstack_features", None) or []
         features = []
@@ -74,7 +73,9 @@ class Tower:
             pooled = output.pooler_output[index].to("cpu", self.dtype).contiguous()
             layers = [layer[index].to("cpu", self.dtype) for layer in deepstack]
             stacked = torch.stack(layers) if layers else pooled.new_zeros((0, *pooled.shape))
-            features.append(ClipFeatures(pooled, stacked, item["video_grid_thw"], self._expansion(item["input_ids"][0])))
+            features.append(
+                ClipFeatures(pooled, stacked, item["video_grid_thw"], self._expansion(item["input_ids"][0]))
+            )
         return features
 
     def _expansion(self, ids: torch.Tensor) -> str:
@@ -83,7 +84,9 @@ class Tower:
         if tokenizer(text)["input_ids"] != ids.tolist() or not (
             text.startswith(self._head) and text.endswith(self._tail)
         ):
-            raise ModelError("The tokenizer does not give a prompt back unchanged; this base cannot be fine-tuned here.")
+            raise ModelError(
+                "The tokenizer does not give a prompt back unchanged; this base cannot be fine-tuned here."
+            )
         return str(text[len(self._head) : len(text) - len(self._tail)])
 
 
@@ -105,6 +108,9 @@ class LiveFeatures:
     def get(self, samples: Sequence[Sample]) -> list[ClipFeatures]:
         return self._tower.encode([self._tower.frames(sample) for sample in samples])
 
+    def expansion(self, sample: Sample) -> str:
+        return self.get([sample])[0].expansion
+
 
 class CachedFeatures:
     """Features from ``folder``, computed when missing. ``hits`` and ``misses`` count for the report."""
@@ -117,7 +123,9 @@ class CachedFeatures:
         self.misses = 0
         folder.mkdir(parents=True, exist_ok=True)
 
-    def fill(self, samples: Sequence[Sample], progress: Callable[[Sequence[Sample]], Iterable[Sample]] = iter) -> list[str]:
+    def fill(
+        self, samples: Sequence[Sample], progress: Callable[[Sequence[Sample]], Iterable[Sample]] = iter
+    ) -> list[str]:
         """Compute what is missing. Returns a sentence for each clip whose pictures cannot be used."""
         waiting: list[tuple[Sample, Frames]] = []
         problems: list[str] = []
@@ -144,6 +152,14 @@ class CachedFeatures:
             found |= {digest: _load(self._file(sample)) for digest, sample in missing.items()}
         features = [found[sample.digest] for sample in samples]
         return [item for item in features if item is not None]
+
+    def expansion(self, sample: Sample) -> str:
+        """What the video tag of ``sample`` becomes, read without its tensors."""
+        try:
+            with safe_open(self._file(sample), "pt") as stored:
+                return str((stored.metadata() or {})["expansion"])
+        except (FileNotFoundError, SafetensorError, KeyError):
+            return self.get([sample])[0].expansion
 
     def _store(self, waiting: list[tuple[Sample, Frames]]) -> None:
         """Encode and write ``waiting``, then empty it. Each file appears whole or not at all."""

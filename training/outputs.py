@@ -60,8 +60,8 @@ def write_outputs(
     settings.inference_mode = True
     settings.save_pretrained(str(part))
     (part / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-    with open(part / "loss.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+    with open(part / "loss.csv", "w", newline="", encoding="utf-8") as table:
+        writer = csv.DictWriter(table, COLUMNS, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(history["rows"])
     (part / "README.md").write_text(_card(config, base, metrics), encoding="utf-8")
@@ -74,7 +74,7 @@ def write_outputs(
 def _metrics(config: TrainConfig, history: Mapping[str, Any]) -> dict[str, Any]:
     losses = [row["loss"] for row in history["rows"] if "loss" in row]
     validations = [row for row in history["rows"] if "validation_loss" in row]
-    best = min(validations, key=lambda row: row["validation_loss"], default={})
+    best: Mapping[str, Any] = min(validations, key=lambda row: row["validation_loss"], default={})
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
     for key in ("output", "cache"):
         settings.pop(key)
@@ -84,7 +84,9 @@ def _metrics(config: TrainConfig, history: Mapping[str, Any]) -> dict[str, Any]:
         "samples": history["samples"],
         "held_out": history["held_out"],
         "training_seconds": round(history["seconds"], 1),
-        "samples_per_s": round(sum(r["samples_per_s"] for r in history["rows"] if "loss" in r) / max(len(losses), 1), 2),
+        "samples_per_s": round(
+            sum(r["samples_per_s"] for r in history["rows"] if "loss" in r) / max(len(losses), 1), 2
+        ),
         "first_loss": losses[0] if losses else None,
         "last_loss": sum(losses[-10:]) / len(losses[-10:]) if losses else None,
         **{key: value for key, value in best.items() if key not in ("step", "epoch")},
@@ -98,7 +100,7 @@ def _card(config: TrainConfig, base: Base, metrics: Mapping[str, Any]) -> str:
     lines = [
         f"# {config.name}",
         "",
-        f"LoRA adapter for `{_public(config.model)}`, task `{config.task}`, trained by HerdLens (training/Qlora_train.py).",
+        f"LoRA adapter for `{_public(config.model)}`, task `{config.task}`, trained by training/Qlora_train.py.",
         "",
         *[f"- {line}" for line in base.describe()],
         f"- rank {config.rank}, alpha {config.alpha}, dropout {config.dropout}; {metrics['steps']} steps of "

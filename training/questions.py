@@ -39,7 +39,7 @@ class Questions:
         found: list[Branch] = []
         for shown in cases:
             prompt = self._mounting_prompt(expansion, shown)
-            forms = [("bare", None, self._bare)]
+            forms: list[tuple[str, str | None, float]] = [("bare", None, self._bare)]
             if sample.reason:
                 forms.append(("reason", sample.reason, 1.0 - self._bare))
             total = sum(weight for *_, weight in forms) or 1.0

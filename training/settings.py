@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from services.errors import SettingsError
+from services.settings import profile
 
 ContextMode = Literal["off", "contrastive", "mixed"]
 Targets = Literal["language"]
 Precision = Literal["bf16", "fp32"]
+Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +42,7 @@ class TrainConfig:
     alpha: int = 32
     dropout: float = 0.05
     precision: Precision = "bf16"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     expand: Literal["auto", "on", "off"] = "auto"
     gradient_checkpointing: bool = False
 
@@ -96,5 +98,25 @@ class TrainConfig:
             (not self.learning_rate > 0.0, f"learning_rate is {self.learning_rate}, it must be positive"),
             (not self.clip_norm > 0.0, f"clip_norm is {self.clip_norm}, it must be positive"),
             (self.targets != "language", f"targets is {self.targets!r}, only 'language' can be trained"),
+            (self.context not in get_args(ContextMode), f"context is {self.context!r}, take {_either(ContextMode)}"),
+            (self.precision not in get_args(Precision), f"precision is {self.precision!r}, take {_either(Precision)}"),
+            (self.device not in get_args(Device), f"device is {self.device!r}, take {_either(Device)}"),
             (self.max_steps is not None and self.max_steps < 1, f"max_steps is {self.max_steps}, take 1 or more"),
         )
+
+
+def _either(choices: Any) -> str:
+    return " or ".join(get_args(choices))
+
+
+def from_profile(name: str, model: str | None = None, **values: Any) -> TrainConfig:
+    """Settings with the base model, frames and pixel budget of the profile ``name``; SettingsError on a wrong value."""
+    chosen = profile(name)
+    base = {
+        "model": model or chosen.base_model,
+        "frames": chosen.frames,
+        "window_s": chosen.window_s,
+        "min_pixels": chosen.min_pixels,
+        "max_pixels": chosen.max_pixels,
+    }
+    return TrainConfig(**{**base, **values})

@@ -30,7 +30,6 @@ class Validation:
         return f"validation loss {self.loss:.4f}" + (f", balanced accuracy {scores}" if scores else "")
 
 
-@torch.no_grad()
 def validate(base: Base, examples: Examples, samples: Sequence[Sample], order: Sequence[Sequence[int]]) -> Validation:
     """Run ``samples`` in the batches of ``order`` without dropout; leaves the model in training mode."""
     base.model.eval()
@@ -40,7 +39,8 @@ def validate(base: Base, examples: Examples, samples: Sequence[Sample], order: S
         for indices in order:
             part = [samples[i] for i in indices]
             batch = examples.validation_batch(part)
-            found = losses(base, batch).cpu()
+            with torch.no_grad():
+                found = losses(base, batch).cpu()
             total += float((found * batch.weight).sum()) * len(part)
             count += len(part)
             sums = torch.zeros(len(batch.branches)).index_add_(0, batch.branch, -found).tolist()
@@ -55,15 +55,16 @@ def validate(base: Base, examples: Examples, samples: Sequence[Sample], order: S
                         verdicts[mode].append((sample.label, said_mounting == (sample.label == "mounting")))
     finally:
         base.model.train()
-    return Validation(total / max(count, 1), {mode: value for mode, v in verdicts.items() if (value := _balanced(v)) >= 0})
+    balanced = {mode: _balanced(found) for mode, found in verdicts.items()}
+    return Validation(total / max(count, 1), {mode: value for mode, value in balanced.items() if value is not None})
 
 
-def _balanced(verdicts: Sequence[tuple[Label, bool]]) -> float:
-    """Mean of the two labels' shares of right verdicts; -1 when a label is absent."""
+def _balanced(verdicts: Sequence[tuple[Label, bool]]) -> float | None:
+    """Mean of the two labels' shares of right verdicts; None when a label is absent."""
     shares = []
     for label in LABELS:
         right = [ok for of, ok in verdicts if of == label]
         if not right:
-            return -1.0
+            return None
         shares.append(sum(right) / len(right))
     return sum(shares) / len(shares)

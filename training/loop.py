@@ -1,0 +1,207 @@
+"""The loop of one run: steps, validation after each epoch, early stopping, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from services.errors import Cancelled, InputError, ResourceError
+from services.schema import digest_of
+from training import checkpoints
+from training.preparation import Prepared
+from training.settings import TrainConfig
+from training.steps import losses, plan
+from training.validation import Validation, validate
+
+_NOT_BINDING = ("output", "save_every", "cache", "patience", "name")
+"""Settings that may change between an interrupted run and its resumption."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Counters of a run; all of it goes through JSON. ``step`` counts optimizer steps, ``epoch`` and ``position``
+    (batches of that epoch) say where the next one starts; ``rows`` become loss.csv."""
+
+    step: int = 0
+    epoch: int = 0
+    position: int = 0
+    best_loss: float | None = None
+    best_epoch: int | None = None
+    stale: int = 0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Run:
+    """State of one run between its first and last step."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        prepared: Prepared,
+        report: Callable[[str], None],
+        cancelled: threading.Event,
+    ) -> None:
+        training, held = prepared.training, prepared.held
+        self.config = config
+        self.base = prepared.base
+        self.examples = prepared.examples
+        self.training = training
+        self.held = held
+        self.lengths = prepared.lengths[: len(training)]
+        self.held_order = plan(prepared.lengths[len(training) :], config.batch, config.seed, epoch=0)
+        self.report = report
+        self.cancelled = cancelled
+        self.progress = _Progress()
+        self.names = checkpoints.trained(self.base.peft)
+        self.best: dict[str, torch.Tensor] = {}
+        self.optimizer = torch.optim.AdamW(
+            self.names.values(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
+        )
+        per_epoch = math.ceil(math.ceil(len(training) / config.batch) / config.accumulation)
+        self.total = min(per_epoch * config.epochs, config.max_steps or per_epoch * config.epochs)
+        self.fingerprint = digest_of(
+            [
+                {key: value for key, value in asdict(config).items() if key not in _NOT_BINDING},
+                [[s.digest, s.label, s.reason, [t.text for t in s.conversations]] for s in (*training, *held)],
+            ]
+        )
+
+    def start(self, resume: bool) -> None:
+        """Begin anew, or where the newest checkpoint stands."""
+        self.config.output.mkdir(parents=True, exist_ok=True)
+        found = checkpoints.latest(self.config.output) if resume else None
+        if not resume and any(self.config.output.glob(f"{checkpoints.PREFIX}*")):
+            raise InputError(
+                f"An unfinished run lies in {self.config.output}; use --resume, another folder, or delete it."
+            )
+        if found is None:
+            torch.manual_seed(self.config.seed)
+            if resume:
+                self.report("There is no checkpoint to resume from; starting anew.")
+            return
+        if found.state["fingerprint"] != self.fingerprint:
+            raise InputError(
+                f"The checkpoint in {self.config.output} was made with other settings or data; "
+                "use the same again, or start anew without --resume."
+            )
+        self.progress = _Progress(**found.state["progress"])
+        self.best = dict(found.best)
+        with torch.no_grad():
+            for name, parameter in self.names.items():
+                parameter.copy_(found.weights[name])
+        checkpoints.load_optimizer(self.optimizer, self.names, found.optimizer)
+        checkpoints.load_rng(found.rng)
+        self.report(f"Resumed after step {self.progress.step} of {self.total}.")
+
+    def train(self) -> None:
+        """All remaining epochs; returns early when validation stops improving."""
+        state = self.progress
+        self.base.model.train()
+        with tqdm(total=self.total, initial=state.step, unit="step", desc="training") as bar:
+            while state.step < self.total and not self._stopped():
+                self._epoch(bar)
+                self._validate(bar)
+                state.epoch, state.position = state.epoch + 1, 0
+                self._save()
+
+    def history(self) -> Mapping[str, Any]:
+        """What is written as metrics: counters and rows."""
+        return asdict(self.progress) | {
+            "samples": len(self.training),
+            "held_out": len(self.held),
+            "total_steps": self.total,
+        }
+
+    def best_weights(self) -> Mapping[str, torch.Tensor]:
+        """Of the epoch with the lowest validation loss; the last ones without validation."""
+        return self.best or {name: parameter.detach().cpu() for name, parameter in self.names.items()}
+
+    def _stopped(self) -> bool:
+        return bool(self.held) and self.progress.stale >= self.config.patience
+
+    def _epoch(self, bar: Any) -> None:
+        state, config = self.progress, self.config
+        batches = plan(self.lengths, config.batch, config.seed, state.epoch)
+        while state.position < len(batches) and state.step < self.total:
+            group = batches[state.position : state.position + config.accumulation]
+            begun = time.perf_counter()
+            row = self._step(group)
+            row["samples_per_s"] = round(sum(map(len, group)) / (time.perf_counter() - begun), 2)
+            state.seconds += time.perf_counter() - begun
+            state.position += len(group)
+            state.step += 1
+            state.rows.append({"step": state.step, "epoch": state.epoch, **row})
+            bar.update(1)
+            recent = [r["loss"] for r in state.rows[-20:] if "loss" in r]
+            bar.set_postfix(loss=f"{sum(recent) / len(recent):.4f}", clips_s=row["samples_per_s"], refresh=False)
+            if self.cancelled.is_set():
+                self._save()
+                raise Cancelled(f"Stopped after step {state.step} of {self.total}; go on with --resume.")
+            if state.step % config.save_every == 0:
+                self._save()
+
+    def _step(self, group: Sequence[Sequence[int]]) -> dict[str, Any]:
+        rate = self._rate()
+        for settings in self.optimizer.param_groups:
+            settings["lr"] = rate
+        total = 0.0
+        for indices in group:
+            batch = self.examples.batch([self.training[i] for i in indices], self.progress.epoch)
+            loss = (losses(self.base, batch) * batch.weight.to(self.base.device)).sum() / len(group)
+            loss.backward()
+            total += float(loss.detach())
+        norm = torch.nn.utils.clip_grad_norm_(self.names.values(), self.config.clip_norm)
+        if not math.isfinite(total) or not math.isfinite(float(norm)):
+            raise ResourceError(
+                f"The loss became {total} at step {self.progress.step + 1}; lower the learning rate and start again."
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return {"loss": total, "learning_rate": rate, "grad_norm": float(norm)}
+
+    def _rate(self) -> float:
+        """Linear warm-up, then a half cosine to zero."""
+        warm = max(1, round(self.total * self.config.warmup_share))
+        step = self.progress.step
+        if step < warm:
+            return self.config.learning_rate * (step + 1) / warm
+        done = (step - warm) / max(1, self.total - warm)
+        return self.config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
+
+    def _validate(self, bar: Any) -> None:
+        state = self.progress
+        if not self.held:
+            return
+        found: Validation = validate(self.base, self.examples, self.held, self.held_order)
+        state.rows.append(
+            {"step": state.step, "epoch": state.epoch, "validation_loss": found.loss}
+            | {f"balanced_accuracy_{mode}": value for mode, value in found.balanced.items()}
+        )
+        bar.clear()
+        self.report(f"Epoch {state.epoch + 1}, step {state.step}: {found.text()}")
+        if state.best_loss is None or found.loss < state.best_loss - 1e-5:
+            state.best_loss, state.best_epoch, state.stale = found.loss, state.epoch, 0
+            self.best = {name: parameter.detach().cpu().clone() for name, parameter in self.names.items()}
+        else:
+            state.stale += 1
+
+    def _save(self) -> None:
+        checkpoints.save(
+            self.config.output,
+            self.progress.step,
+            checkpoints.Checkpoint(
+                state={"fingerprint": self.fingerprint, "progress": asdict(self.progress)},
+                weights={name: parameter.detach().cpu() for name, parameter in self.names.items()},
+                best=self.best,
+                optimizer=checkpoints.optimizer_tensors(self.optimizer, self.names),
+                rng=checkpoints.rng_tensors(),
+            ),
+        )
