@@ -138,7 +138,7 @@ def _place(name: str) -> str:
 
 
 def _missing(name: str) -> str:
-    return f"The base model {name!r} is not on this machine or incomplete; give a folder or run `python -m agent download`."
+    return f"The base model {name!r} is not on this machine; give its folder or run `python -m agent download`."
 
 
 def _device(config: TrainConfig) -> torch.device:
@@ -163,7 +163,8 @@ def _check_quantised(model: nn.Module) -> tuple[str, ...]:
                 raise ModelError(f"{name} did not come out as double-quantised NF4 ({module.in_features} columns).")
             found.append(name)
         if quantised != bool(wanted.fullmatch(name)):
-XX
+            kind = "quantised" if quantised else "not quantised"
+            raise ModelError(f"{name} is {kind}, against the plan; use another base.")
     if not found:
         raise ModelError("No language layer was found to quantise; use a Qwen-VL base.")
     return tuple(found)
