@@ -80,7 +80,9 @@ class AnalysisServices(Protocol):
         """Generate and score. ``together``: how many variants of this question come at once (they share one
         batch); ``on_place`` hears the place in line (0: running)."""
 
-    def calibration(self, mode: RetrievalMode, variant: VariantName) -> Calibration: ...
+    def calibration(self, mode: RetrievalMode, variant: VariantName, adapter: str | None) -> Calibration | None:
+        """The verdict rule's numbers; None when nothing was fitted for this profile, mode or adapter. Raises
+        MismatchError when the profile's file was fitted for other weights."""
 
 
 @dataclass(frozen=True)

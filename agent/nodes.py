@@ -17,7 +17,7 @@ from agent.events import Inspected, QueuePlace, Retrieved, StepFinished, StepSta
 from agent.prompts import mounting_question
 from agent.state import AnalysisState, ClassifyTask
 from services.errors import Cancelled, HerdLensError, ModelError
-from services.schema import Answer, Decision, Novelty, Report, VariantResult
+from services.schema import Answer, Calibration, Decision, Novelty, Report, VariantResult
 
 log = logging.getLogger(__name__)
 
@@ -133,11 +133,14 @@ def report(state: AnalysisState, runtime: Runtime[RunContext]) -> dict[str, Any]
     for name in request.variants:
         answer = answers[name]
         text = verdict.text_verdict(answer.answer)
+        fitted = services.calibration(hood.mode, name, answer.adapter)
+        if fitted is None and not answer.error:
+            warnings.append(f"The {name} model's probability is not calibrated, so take it as a rough guide.")
         judgement = verdict.judge(
             None if answer.error else answer.scores,
             "unparsed" if answer.error else text,
             hood.vote,
-            services.calibration(hood.mode, name),
+            fitted or Calibration(),
             quality=quality,
             novelty=novelty,
         )

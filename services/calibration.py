@@ -14,9 +14,6 @@ from typing import Any
 from services.errors import MismatchError, ResourceError
 from services.schema import Calibration, RetrievalMode, VariantName
 
-UNCALIBRATED = Calibration()
-"""Used where a profile has no calibration file: the model's own probability, *unclear* between ¼ and ¾."""
-
 
 @dataclass(frozen=True, slots=True)
 class CalibrationFile:
@@ -26,8 +23,9 @@ class CalibrationFile:
     digests: dict[str, str] = field(default_factory=dict)
     adapters: dict[str, str] = field(default_factory=dict)
 
-    def rule(self, mode: RetrievalMode, variant: VariantName) -> Calibration:
-        return self.rules.get(mode, {}).get(variant, UNCALIBRATED)
+    def rule(self, mode: RetrievalMode, variant: VariantName) -> Calibration | None:
+        """The numbers fitted for this mode and variant, None where nothing was fitted."""
+        return self.rules.get(mode, {}).get(variant)
 
     def require(self, path: Path, **digests: str) -> None:
         """Raise MismatchError if one of ``digests`` is not what this file was fitted for."""

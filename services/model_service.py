@@ -284,8 +284,11 @@ class ModelService:
             tokens=int(result["tokens"]),  # type: ignore[call-overload]
         )
 
-    def calibration(self, mode: RetrievalMode, variant: VariantName) -> Calibration:
-        return self.calibration_file.rule(mode, variant)
+    def calibration(self, mode: RetrievalMode, variant: VariantName, adapter: str | None) -> Calibration | None:
+        fitted = self.calibration_file
+        if adapter is not None and fitted.adapters.get(adapter) != self.adapters.get(adapter).digest:
+            return None
+        return fitted.rule(mode, variant)
 
     @cached_property
     def chat(self) -> TransformersChat:

@@ -254,7 +254,7 @@ class Report:
 class Calibration:
     """The verdict rule's numbers for one retrieval mode and variant: logit(p) = ``bias`` + ``weight_vlm`` ·
     logit(p_vlm) + ``weight_vote`` · (vote − ½) · 2; *unclear* strictly between ``normal_below`` and
-    ``mounting_above``."""
+    ``mounting_above``. The defaults stand for "not calibrated": the model's own probability, unclear from ¼ to ¾."""
 
     bias: float = 0.0
     weight_vlm: float = 1.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.calibration import UNCALIBRATED, read_calibration
+from services.calibration import read_calibration
 from services.errors import MismatchError, ResourceError
 from services.schema import Calibration
 
@@ -22,7 +22,7 @@ def write(path: Path, **table: object) -> Path:
 def test_rules_are_read_per_mode_and_variant(tmp_path: Path) -> None:
     found = read_calibration(write(tmp_path / "calibration.json"))
     assert found.rule("off", "tuned") == Calibration(**NUMBERS)
-    assert found.rule("nearest", "base") == UNCALIBRATED
+    assert found.rule("nearest", "base") is None
 
 
 def test_other_weights_are_refused_and_both_are_named(tmp_path: Path) -> None:
