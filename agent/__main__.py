@@ -123,6 +123,7 @@ def doctor(profile: ProfileOption = None, verbose: VerboseOption = False) -> Non
 def download(profile: ProfileOption = None, verbose: VerboseOption = False) -> None:
     """Fetch the weights of the profile, with progress and resume."""
     _quiet(verbose, progress=True)
+    from services.model_files import download as fetch
     from services.settings import load_settings, located
     from services.settings import profile as find_profile
 
@@ -131,23 +132,7 @@ def download(profile: ProfileOption = None, verbose: VerboseOption = False) -> N
         if located(name) is not None:
             print(f"{name} is part of the project; nothing to download.")
             continue
-        _download(name)
-
-
-def _download(name: str) -> None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    from services.errors import ResourceError
-
-    try:
-        folder = snapshot_download(name, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.jinja"])
-    except (HfHubHTTPError, OSError) as error:
-        raise ResourceError(
-            f"{name} could not be downloaded ({type(error).__name__}); check the network and run the command again, "
-            "it goes on where it stopped."
-        ) from error
-    print(f"{name} is at {folder}.")
+        print(f"{name} is at {fetch(name)}.")
 
 
 @library_app.command("list")

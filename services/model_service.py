@@ -17,8 +17,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import LocalEntryNotFoundError
 from langchain_core.messages import HumanMessage
 from numpy.typing import NDArray
 
@@ -28,11 +26,13 @@ from services.calibration import CalibrationFile, read_calibration
 from services.chat.engine import Engine, Generation, load_engine
 from services.chat.scheduler import AdapterRef, Scheduler
 from services.chat.transformers_chat import TransformersChat
+from services.clip_sources import SampleClip, media_files
 from services.dialog import STATUS, STATUS_WORDS, resize
 from services.embedder import Embedder
-from services.errors import AdapterError, Cancelled, InputError, ModelError
+from services.errors import AdapterError, Cancelled, ModelError
 from services.history import History
 from services.library import Library, Reference
+from services.model_files import model_folder
 from services.model_identity import ModelIdentity, identify
 from services.novelty import NoveltyModel
 from services.schema import (
@@ -54,17 +54,6 @@ log = logging.getLogger(__name__)
 
 CLIPS_KEPT = 4
 """Decoded clips that stay in memory (16 frames of full HD are 100 MB)."""
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".gif", ".m4v", ".ts", ".mpg"})
-
-
-@dataclass(frozen=True, slots=True)
-class SampleClip:
-    """A clip one can try without owning a cow."""
-
-    path: Path
-    title: str
-    label: Label | None
-    description: str
 
 
 @dataclass(slots=True)
@@ -102,7 +91,7 @@ class ModelService:
     @cached_property
     def base_folder(self) -> Path:
         """Folder of the base model's files: in the project, on disk, or in the local hub cache."""
-        return _model_folder(self.profile.base_model)
+        return model_folder(self.profile.base_model)
 
     @cached_property
     def identity(self) -> ModelIdentity:
@@ -115,7 +104,7 @@ class ModelService:
     @cached_property
     def embedder(self) -> Embedder:
         with self._lock:
-            return Embedder(_model_folder(self.profile.embedder), device=self.device)
+            return Embedder(model_folder(self.profile.embedder), device=self.device)
 
     @cached_property
     def library(self) -> Library:
@@ -349,14 +338,8 @@ class ModelService:
         return reference
 
     def media_files(self) -> list[Path]:
-        """Videos below the media folder of the settings; links that lead out of it are left out."""
-        if self.settings.media is None:
-            return []
-        root = self.settings.media.resolve()
-        if not root.is_dir():
-            raise InputError(f"The media folder {root} is not there; correct HERDLENS_MEDIA.")
-        found = (path for path in sorted(root.rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
-        return [path for path in found if path.resolve().is_relative_to(root)]
+        """Videos in the media folder of the settings, long ones too; no path outside of it."""
+        return media_files(self.settings.media)
 
     def adapter_names(self) -> list[str]:
         return [record.name for record in self.adapters.list()]
@@ -403,22 +386,6 @@ def build(settings: Settings | None = None, profile_name: str | None = None) -> 
     """The service for ``profile_name`` (default: the settings' profile)."""
     settings = settings or load_settings()
     return ModelService(settings, profile(profile_name or settings.profile))
-
-
-def _model_folder(name: str) -> Path:
-    """Local folder of a model; ModelError with the remedy if its files are not on this machine."""
-    folder = located(name)
-    if folder is not None:
-        if not (folder / "config.json").exists():
-            raise ModelError(f"The model folder {name} is incomplete; restore it from the project's repository.")
-        return folder
-    try:
-        return Path(snapshot_download(name, local_files_only=True))
-    except (LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise ModelError(
-            f"The model {name} is not on this machine; run 'python -m agent download' for this profile, "
-            "or choose the profile 'demo'."
-        ) from error
 
 
 def _jpeg(picture: NDArray[np.uint8]) -> bytes:
