@@ -13,6 +13,7 @@ from pathlib import Path
 
 import bitsandbytes as bnb
 import torch
+from huggingface_hub import snapshot_download
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import AttentionInterface, AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
@@ -60,7 +61,7 @@ class Base:
 def load_dialog(config: TrainConfig) -> Dialog:
     """The base's own processor under the run's preprocessing contract; ModelError when it is not there."""
     try:
-        processor = AutoProcessor.from_pretrained(_place(config.model), local_files_only=True)
+        processor = AutoProcessor.from_pretrained(base_folder(config.model), local_files_only=True)
     except (OSError, ValueError) as error:
         raise ModelError(_missing(config.model)) from error
     return Dialog(processor, contract(processor, _sampling(config), config.min_pixels, config.max_pixels))
@@ -73,7 +74,7 @@ def load_base(config: TrainConfig, dialog: Dialog) -> Base:
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     try:
         model = AutoModelForImageTextToText.from_pretrained(
-            _place(config.model),
+            base_folder(config.model),
             local_files_only=True,
             dtype=torch.float32 if device.type == "cpu" else torch.bfloat16,
             device_map={"": device},
@@ -130,11 +131,6 @@ def target_pattern(model: nn.Module) -> str:
 
 def _sampling(config: TrainConfig) -> Sampling:
     return Sampling(frames=config.frames, window_s=config.window_s)
-
-
-def _place(name: str) -> str:
-    place = located(name)
-    return name if place is None else str(place)
 
 
 def _missing(name: str) -> str:
@@ -223,6 +219,10 @@ def _summary(paths: tuple[str, ...]) -> str:
     return f"{len(paths)} linears ({', '.join(kinds)} of {layers} language layers)"
 
 
-def checkpoint_folder(name: str) -> Path | None:
-    """Folder of the base, None for a hub id."""
-    return located(name)
+def base_folder(name: str) -> Path:
+    """Folder of the base's files on this machine; ModelError when they are not there."""
+    place = located(name)
+    try:
+        return place or Path(snapshot_download(name, local_files_only=True))
+    except (OSError, ValueError) as error:
+        raise ModelError(_missing(name)) from error

@@ -2,7 +2,7 @@
 
 A ``Sample`` is one clip with what is said about it. With a ``label`` it belongs to the mounting task: its question
 and target are made by ``agent.prompts`` and ``services.dialog``. Without one its conversation is trained as written.
-The pictures come from a file (``path``) or from a callable (``frames``), so that rendered clips need no files.
+The pictures come from a file or from a callable, so that rendered clips need no files.
 """
 
 from __future__ import annotations
@@ -13,22 +13,26 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from services.annotations import Turn, read
 from services.errors import AnnotationError
 from services.schema import Frames, Label
 
+if TYPE_CHECKING:
+    from training.features import ClipFeatures
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sample:
     """``digest`` identifies the clip's content (SHA-256 of the file, or of what it was rendered from): it keys the
-    feature cache and the split. Exactly one of ``path`` and ``frames`` gives the pictures; ``frames`` must return
-    them as sampled by the run's contract."""
+    feature cache and the split. One of ``path``, ``frames`` and ``features`` says what is seen: a
+    file, pictures as sampled by the run's contract, or what the base's vision tower made of them."""
 
     digest: str
     path: Path | None = None
     frames: Callable[[], Frames] | None = None
+    features: Callable[[], ClipFeatures] | None = None
     label: Label | None = None
     reason: str | None = None
     conversations: tuple[Turn, ...] = ()

@@ -14,12 +14,15 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
+from transformers.video_utils import VideoMetadata
 
-from services.dialog import Dialog, messages
+from services.dialog import TIME_BASE, Dialog, messages
 from services.errors import ClipError, ModelError
 from services.schema import Frames, digest_of
 from training.data import Sample
@@ -90,6 +93,14 @@ class Tower:
         return str(text[len(self._head) : len(text) - len(self._tail)])
 
 
+def expansion_for(dialog: Dialog, pts_s: NDArray[np.float64], grid: torch.Tensor) -> str:
+    """What the processor writes for a clip with frames at ``pts_s`` seconds and ``grid`` (1, 3): for features that
+    were computed elsewhere (Qwen3-VL, which writes the times)."""
+    indices = [round(float(t) * TIME_BASE) for t in pts_s]
+    metadata = VideoMetadata(total_num_frames=indices[-1] + 1, fps=TIME_BASE, frames_indices=indices)
+    return str(dialog.processor.replace_video_token({"video_grid_thw": grid, "video_metadata": [metadata]}, 0))
+
+
 def _around_video(dialog: Dialog) -> tuple[str, str]:
     """What the chat template writes before and after the video tag of an empty question."""
     text = dialog.processor.apply_chat_template(messages(""), tokenize=False, add_generation_prompt=True)
@@ -106,7 +117,9 @@ class LiveFeatures:
         self._tower = tower
 
     def get(self, samples: Sequence[Sample]) -> list[ClipFeatures]:
-        return self._tower.encode([self._tower.frames(sample) for sample in samples])
+        seen = [sample for sample in samples if sample.features is None]
+        computed = iter(self._tower.encode([self._tower.frames(sample) for sample in seen]) if seen else ())
+        return [next(computed) if sample.features is None else sample.features() for sample in samples]
 
     def expansion(self, sample: Sample) -> str:
         return self.get([sample])[0].expansion
@@ -131,7 +144,7 @@ class CachedFeatures:
         problems: list[str] = []
         seen: set[str] = set()
         for sample in progress(samples):
-            if sample.digest in seen or self._file(sample).is_file():
+            if sample.features is not None or sample.digest in seen or self._file(sample).is_file():
                 continue
             seen.add(sample.digest)
             try:
@@ -144,7 +157,7 @@ class CachedFeatures:
         return problems
 
     def get(self, samples: Sequence[Sample]) -> list[ClipFeatures]:
-        found = {sample.digest: _load(self._file(sample)) for sample in samples}
+        found = {s.digest: _load(self._file(s)) if s.features is None else s.features() for s in samples}
         missing = {sample.digest: sample for sample in samples if found[sample.digest] is None}
         self.hits += len(found) - len(missing)
         if missing:
@@ -155,6 +168,8 @@ class CachedFeatures:
 
     def expansion(self, sample: Sample) -> str:
         """What the video tag of ``sample`` becomes, read without its tensors."""
+        if sample.features is not None:
+            return sample.features().expansion
         try:
             with safe_open(self._file(sample), "pt") as stored:
                 return str((stored.metadata() or {})["expansion"])

@@ -8,15 +8,19 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
 
+from services.adapters import write_record
+from services.dialog import Dialog
 from services.model_identity import identify
-from training.base import Base, checkpoint_folder
+from training.base import Base, base_folder
 from training.settings import TrainConfig
 
 COLUMNS = (
@@ -68,6 +72,7 @@ def write_outputs(
     for file in sorted(part.iterdir()):
         os.replace(file, config.output / file.name)
     part.rmdir()
+    write_record(config.output, _record(config, base.dialog, metrics))
     return Result(config.output, metrics)
 
 
@@ -120,6 +125,21 @@ def _public(model: str) -> str:
     return Path(model).name if Path(model).is_absolute() else model
 
 
-def identity(config: TrainConfig) -> Any:
-    folder = checkpoint_folder(config.model)
-    return None if folder is None else identify(folder, _public(config.model))
+def check_record(config: TrainConfig, dialog: Dialog) -> None:
+    """Raise now what writing the record would raise after hours: a bad name or task, a base without weights."""
+    with TemporaryDirectory() as folder:
+        write_record(Path(folder), _record(config, dialog, {}))
+
+
+def _record(config: TrainConfig, dialog: Dialog, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    base = identify(base_folder(config.model), _public(config.model))
+    return {
+        "name": config.name,
+        "task": config.task,
+        "base_model": base.model,
+        "architecture": base.architecture,
+        "weights": base.weights,
+        "preprocessing": dialog.rule.digest,
+        "metrics": {key: value for key, value in metrics.items() if isinstance(value, int | float)},
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

@@ -18,6 +18,7 @@ from training.collator import Collator
 from training.context import Cases
 from training.data import Sample, conflicts, split
 from training.features import CachedFeatures, FrameReader, LiveFeatures, Tower, cache_folder
+from training.outputs import check_record
 from training.questions import Questions
 from training.settings import TrainConfig
 from training.steps import Examples
@@ -60,6 +61,7 @@ def prepare(
 
     torch.manual_seed(config.seed)
     dialog = load_dialog(config)
+    check_record(config, dialog)
     base = load_base(config, dialog)
     for line in base.describe():
         report(line)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from services.adapters_check import MAX_RANK
 from services.errors import SettingsError
 from services.settings import profile
 
@@ -92,7 +93,7 @@ class TrainConfig:
         return (
             *((not 0.0 <= value <= 1.0, f"{key} is {value}, it must lie in 0…1") for key, value in shares.items()),
             *((value < 1, f"{key} is {value}, it must be 1 or more") for key, value in counts.items()),
-            (self.rank > 512, f"rank is {self.rank}, at most 512 is allowed"),
+            (self.rank > MAX_RANK, f"rank is {self.rank}, at most {MAX_RANK} is allowed"),
             (not 0.0 <= self.dropout < 1.0, f"dropout is {self.dropout}, it must lie in 0…1"),
             (not 0.0 <= self.validation_share < 0.9, f"validation_share is {self.validation_share}, take 0…0.9"),
             (not self.learning_rate > 0.0, f"learning_rate is {self.learning_rate}, it must be positive"),
