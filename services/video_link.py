@@ -69,6 +69,7 @@ class Worker:
         self._closed = threading.Event()
         self._reader = threading.Thread(target=self._read, name="video-worker-reader", daemon=True)
         self._reader.start()
+        self._ready = False
         self.jobs = 0
 
     @property
@@ -80,7 +81,9 @@ class Worker:
         return self._process.pid
 
     def wait_ready(self, cancelled: Cancellation) -> None:
-        """Wait for the process to be up. Errors: ResourceError, Cancelled."""
+        """Wait for the process to be up, if it is not yet. Errors: ResourceError, Cancelled."""
+        if self._ready:
+            return
         message = self._next(time.monotonic() + START_S, cancelled)
         if message is None or message[0].get("is") != "ready":
             detail = self._last_words()
@@ -89,6 +92,7 @@ class Worker:
                 f"The video decoder process does not start ({detail or 'no message'}); "
                 "install the requirements again with “pip install -r requirements.txt”."
             )
+        self._ready = True
 
     def run(self, job: dict[str, Any], cancelled: Cancellation) -> Generator[Message, None, None]:
         """Messages of one job up to and including ``done``; the worker is killed unless that was reached."""
@@ -145,11 +149,12 @@ class Worker:
         while True:
             if cancelled.is_set():
                 raise Cancelled("The analysis was cancelled.")
+            if time.monotonic() > deadline:
+                return None
             try:
                 return self._messages.get(timeout=POLL_S)
             except queue.Empty:
-                if time.monotonic() > deadline:
-                    return None
+                continue
 
     def _read(self) -> None:
         """Own thread: move messages from the pipe to the queue, until the process ends."""
@@ -227,8 +232,7 @@ class WorkerPool:
         """A worker for one job. Errors: Cancelled while waiting, ResourceError if none can be started."""
         worker = self._take(cancelled)
         try:
-            if worker.jobs == 0:
-                worker.wait_ready(cancelled)
+            worker.wait_ready(cancelled)
             yield worker
         finally:
             self._give_back(worker)

@@ -77,6 +77,8 @@ def frames_of(context: Any, packet: Any) -> list[Any]:
     """Frames that come out when ``packet`` goes in (None: all that are left); damaged packets give none."""
     try:
         return list(context.decode(packet))
+    except MemoryError:  # FFmpeg's own is one of Python's too, and no fault of this packet
+        raise
     except (av.FFmpegError, ValueError):
         return []
 

@@ -127,7 +127,7 @@ def test_a_large_file_is_sampled_by_seeking_and_gives_the_very_same_frames(tmp_p
 
 
 def test_variable_rate_is_sampled_by_time_not_by_count(tmp_path):
-    stamps = [40 * i + 3 * i**2 + 30 * (i % 3) for i in range(40)]
+    stamps = [40 * i + 3 * i**2 + 15 * (i % 3) for i in range(40)]
     seen = look(make_clip(tmp_path / "a.mkv", 40, pts=stamps, time_base=Fraction(1, 1000)))
     assert seen.numbers == expected([stamp / 1000 for stamp in stamps], 16)
     assert any("varies" in warning for warning in seen.told.warnings)
@@ -282,7 +282,7 @@ def test_a_two_minute_full_hd_clip_by_seeking(tmp_path, suffix, monkeypatch):
 
 def test_too_many_frames_to_decode_is_refused_before_decoding(tmp_path):
     path = make_clip(tmp_path / "a.mp4", 300, gop=1000)
-    with pytest.raises(ClipError, match="key frames so rarely that 299 pictures .* to see 16"):
+    with pytest.raises(ClipError, match=r"key frames so rarely that 299 pictures .* to see 16"):
         look(path, limits=Limits(max_decoded_frames=200))
 
 
