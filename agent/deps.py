@@ -62,8 +62,9 @@ class AnalysisServices(Protocol):
 
     def find_references(self, clip: Clip, mode: RetrievalMode) -> Neighbourhood: ...
 
-    def adapter_for(self, variant: VariantName, adapter: str | None) -> str | None:
-        """The adapter that ``variant`` runs with (None for base); raises AdapterError if it cannot be used."""
+    def adapter_for(self, variant: VariantName, adapter: str | None) -> tuple[str | None, tuple[str, ...]]:
+        """The adapter that ``variant`` runs with (None for base) and sentences the report must carry about it.
+        Raises AdapterError if it cannot be used on this base."""
 
     def ask(
         self,

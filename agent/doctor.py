@@ -42,7 +42,9 @@ def examine(service: ModelService) -> Iterator[Finding]:
     yield _tried("library", lambda: f"{service.library.count()} reference clips")
     yield _tried("adapters", lambda: ", ".join(service.adapter_names()) or "none")
     if profile.tuned:
-        yield _tried("tuned adapter fits", lambda: str(service.adapter_for("tuned", None)))
+        yield _tried("tuned adapter fits", lambda: _tuned(service))
+    for problem in service.adapters.problems():
+        yield Finding("adapter folder", False, "unusable", problem)
     yield _tried("calibration", lambda: _calibration(service))
     data = service.settings.data
     data.mkdir(parents=True, exist_ok=True)
@@ -54,6 +56,11 @@ def examine(service: ModelService) -> Iterator[Finding]:
         f"{data}, {free / GB:.0f} GB free",
         "" if good else "Free some space or set HERDLENS_DATA to a folder with more.",
     )
+
+
+def _tuned(service: ModelService) -> str:
+    name, warnings = service.adapter_for("tuned", None)
+    return " ".join(filter(None, (name, *warnings)))
 
 
 def _calibration(service: ModelService) -> str:

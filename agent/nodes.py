@@ -94,8 +94,9 @@ def classify(task: ClassifyTask, runtime: Runtime[RunContext]) -> dict[str, Any]
     emit(StepStarted("classify", variant))
     hood = task["neighbourhood"]
     adapter: str | None = None
+    warnings: tuple[str, ...] = ()
     try:
-        adapter = services.adapter_for(variant, task["adapter"])
+        adapter, warnings = services.adapter_for(variant, task["adapter"])
         answer = services.ask(
             task["clip"],
             variant,
@@ -116,7 +117,7 @@ def classify(task: ClassifyTask, runtime: Runtime[RunContext]) -> dict[str, Any]
         answer = Answer(variant, adapter, error=text, seconds=time.perf_counter() - started)
     seconds = time.perf_counter() - started
     emit(StepFinished("classify", seconds, variant))
-    return {"answers": [answer], "timings": {"classify_s": seconds}}
+    return {"answers": [answer], "warnings": list(warnings), "timings": {"classify_s": seconds}}
 
 
 def report(state: AnalysisState, runtime: Runtime[RunContext]) -> dict[str, Any]:

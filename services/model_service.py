@@ -72,7 +72,7 @@ class ModelService:
     def __init__(self, settings: Settings, chosen: Profile) -> None:
         self.settings = settings
         self.profile = chosen
-        self.history = History(settings.data / "history")
+        self.history = History(settings.data / "history", derived=[settings.data / "proxies"])
         self.adapters = AdapterRegistry(
             [folder for name in chosen.adapters if (folder := located(name))], settings.data / "adapters"
         )
@@ -216,10 +216,11 @@ class ModelService:
         vector = self._embedding(self._opened(clip))
         return self.library.neighbourhood(vector, mode, self.profile.neighbours, exclude_sha256=clip.sha256)
 
-    def adapter_for(self, variant: VariantName, adapter: str | None) -> str | None:
+    def adapter_for(self, variant: VariantName, adapter: str | None) -> tuple[str | None, tuple[str, ...]]:
         if variant == "base":
-            return None
-        return self._adapter_record(adapter).name
+            return None, ()
+        record, warnings = self._adapter_record(adapter)
+        return record.name, tuple(warnings)
 
     def ask(
         self,
@@ -235,7 +236,7 @@ class ModelService:
     ) -> Answer:
         reference = None
         if adapter is not None:
-            record = self._adapter_record(adapter)
+            record = self.adapters.get(adapter)
             reference = AdapterRef(record.name, record.folder, record.digest)
         started = time.perf_counter()
         held = self._opened(clip)
@@ -334,8 +335,7 @@ class ModelService:
             vector=self._embedding(held),
             metadata={"added": time.strftime("%Y-%m-%d")},
         )
-        self.library.add([reference])
-        return reference
+        return self.library.add([reference], keep_clips=True)[0]
 
     def media_files(self) -> list[Path]:
         """Videos in the media folder of the settings, long ones too; no path outside of it."""
@@ -362,8 +362,8 @@ class ModelService:
             held.embedding = self.embedder.embed(held.frames)
         return held.embedding
 
-    def _adapter_record(self, name: str | None) -> AdapterRecord:
-        """The adapter called ``name`` (None: the profile's), checked against this base by DESIGN.md's rule."""
+    def _adapter_record(self, name: str | None) -> tuple[AdapterRecord, list[str]]:
+        """The adapter called ``name`` (None: the profile's), checked against this base; with warnings for the report."""
         wanted = name or self.profile.tuned
         if wanted is None:
             raise AdapterError(
@@ -371,7 +371,7 @@ class ModelService:
                 "'python -m agent adapters add'."
             )
         record = self.adapters.get(wanted)
-        check_base(
+        warnings = check_base(
             record,
             base_model=self.identity.model,
             architecture=self.identity.architecture,
@@ -379,7 +379,7 @@ class ModelService:
             preprocessing=self.preprocessing_digest(),
             compatible_bases=self.profile.compatible_bases,
         )
-        return record
+        return record, warnings
 
 
 def build(settings: Settings | None = None, profile_name: str | None = None) -> ModelService:
