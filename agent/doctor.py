@@ -43,7 +43,7 @@ def examine(service: ModelService) -> Iterator[Finding]:
     yield _tried("adapters", lambda: ", ".join(service.adapter_names()) or "none")
     if profile.tuned:
         yield _tried("tuned adapter fits", lambda: _tuned(service))
-    for problem in service.adapters.problems():
+    for problem in service.adapters.problems().values():
         yield Finding("adapter folder", False, "unusable", problem)
     yield _tried("calibration", lambda: _calibration(service))
     data = service.settings.data

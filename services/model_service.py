@@ -363,7 +363,7 @@ class ModelService:
         return held.embedding
 
     def _adapter_record(self, name: str | None) -> tuple[AdapterRecord, list[str]]:
-        """The adapter called ``name`` (None: the profile's), checked against this base; with warnings for the report."""
+        """The adapter called ``name`` (None: the profile's), checked against this base, and what to warn of."""
         wanted = name or self.profile.tuned
         if wanted is None:
             raise AdapterError(
