@@ -47,6 +47,13 @@ class VariantOption(StrEnum):
     both = "both"
 
 
+VARIANTS: dict[VariantOption, tuple[VariantName, ...]] = {
+    VariantOption.base: ("base",),
+    VariantOption.tuned: ("tuned",),
+    VariantOption.both: ("base", "tuned"),
+}
+
+
 class RetrievalOption(StrEnum):
     contrastive = "contrastive"
     nearest = "nearest"
@@ -85,7 +92,7 @@ def analyze(
 
     cancelled = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: cancelled.set())
-    variants: tuple[VariantName, ...] = ("base", "tuned") if variant.value == "both" else (variant.value,)
+    variants = VARIANTS[variant]
     status = 0
     for path in clips:
         request = Request(path, variants, retrieval.value if retrieval else service.profile.retrieval, adapter, window)
@@ -150,10 +157,10 @@ def library_add(
 ) -> None:
     """Embed the clips of an annotation file and file them under their labels."""
     service = _service(profile, verbose)
-    from services import annotations
+    from services.annotations import read
 
     added, failed = 0, 0
-    for entry in annotations.read(file):
+    for entry in read(file):
         if entry.label is None:
             print(f"entry {entry.index}: no 'Answer: YES' or 'Answer: NO', so it was left out.", file=sys.stderr)
             failed += 1

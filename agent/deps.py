@@ -29,10 +29,8 @@ class Cancellation(Protocol):
     def is_set(self) -> bool: ...
 
 
-class TokenSink(Protocol):
-    """Receives text as it is generated; ``channel`` is ``reasoning`` (inside think tags) or ``answer``."""
-
-    def __call__(self, channel: str, text: str) -> None: ...
+TokenSink = Callable[[str, str], None]
+"""Receives (channel, text) as it is generated; channel is ``reasoning`` (inside think tags) or ``answer``."""
 
 
 class AnalysisServices(Protocol):

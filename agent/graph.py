@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
@@ -30,11 +30,11 @@ def build_graph(
     graph = StateGraph(AnalysisState, context_schema=RunContext)
     graph.add_node("inspect", nodes.inspect)
     graph.add_node("retrieve", nodes.retrieve)
-    graph.add_node("classify", nodes.classify)  # type: ignore[arg-type]
+    graph.add_node("classify", nodes.classify)
     graph.add_node("report", nodes.report)
     graph.add_edge(START, "inspect")
     graph.add_edge("inspect", "retrieve")
-    graph.add_conditional_edges("retrieve", nodes.fan_out, ["classify"])  # type: ignore[arg-type]
+    graph.add_conditional_edges("retrieve", nodes.fan_out, ["classify"])
     graph.add_edge("classify", "report")
     graph.add_edge("report", END)
     return graph.compile(checkpointer=checkpointer)
@@ -48,7 +48,8 @@ def analyze(request: Request, services: AnalysisServices, cancelled: Cancellatio
             {"request": request}, context=context, stream_mode=["custom", "values"], config={"callbacks": []}
         )
         report = None
-        for mode, value in stream:
+        for part in stream:
+            mode, value = cast(tuple[str, Any], part)
             if mode == "custom":
                 yield value
             else:

@@ -86,23 +86,23 @@ def fan_out(state: AnalysisState, runtime: Runtime[RunContext]) -> Sequence[Send
     ]
 
 
-def classify(task: ClassifyTask, runtime: Runtime[RunContext]) -> dict[str, Any]:
+def classify(state: ClassifyTask, runtime: Runtime[RunContext]) -> dict[str, Any]:
     """Ask the vision-language model: stream its text, then score both continuations of ``Status:``."""
     services, emit = runtime.context.services, runtime.stream_writer
-    variant, started = task["variant"], time.perf_counter()
+    variant, started = state["variant"], time.perf_counter()
     _stop_if_cancelled(runtime)
     emit(StepStarted("classify", variant))
-    hood = task["neighbourhood"]
+    hood = state["neighbourhood"]
     adapter: str | None = None
     warnings: tuple[str, ...] = ()
     try:
-        adapter, warnings = services.adapter_for(variant, task["adapter"])
+        adapter, warnings = services.adapter_for(variant, state["adapter"])
         answer = services.ask(
-            task["clip"],
+            state["clip"],
             variant,
             adapter,
             mounting_question(hood.mode, hood.shown),
-            together=task["together"],
+            together=state["together"],
             on_token=lambda channel, text: emit(Token(variant, channel, text)),
             on_place=lambda place: emit(QueuePlace(variant, place)),
             cancelled=runtime.context.cancelled,

@@ -20,8 +20,9 @@ import torch
 from langchain_core.messages import HumanMessage
 from numpy.typing import NDArray
 
-from services import annotations, quality, video
+from services import quality, video
 from services.adapters import AdapterRecord, AdapterRegistry, check_base
+from services.annotations import read as read_annotations
 from services.calibration import CalibrationFile, read_calibration
 from services.chat.engine import Engine, Generation, load_engine
 from services.chat.scheduler import AdapterRef, Scheduler
@@ -49,6 +50,7 @@ from services.schema import (
     Window,
 )
 from services.settings import ROOT, Profile, Settings, load_settings, located, profile
+from services.video_link import Cancellation
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +187,7 @@ class ModelService:
     def notice(self) -> str | None:
         return self.profile.notice
 
-    def open_clip(self, path: str, window: Window | None, cancelled: threading.Event) -> Clip:
+    def open_clip(self, path: str, window: Window | None, cancelled: Cancellation) -> Clip:
         clip, frames = self.reader.open(path, self.profile.sampling, window, cancelled)
         resized = resize(frames.rgb, self.engine.dialog.rule).permute(0, 2, 3, 1).contiguous().numpy()
         with self._lock:
@@ -232,7 +234,7 @@ class ModelService:
         together: int,
         on_token: Callable[[str, str], None],
         on_place: Callable[[int], None],
-        cancelled: threading.Event,
+        cancelled: Cancellation,
     ) -> Answer:
         reference = None
         if adapter is not None:
@@ -299,7 +301,7 @@ class ModelService:
         path = ROOT / "assets" / "demo" / "samples" / "annotations.json"
         return [
             SampleClip(entry.media[0], entry.media[0].stem.replace("_", " "), entry.label, entry.reason or "")
-            for entry in annotations.read(path)
+            for entry in read_annotations(path)
         ]
 
     def frame_jpegs(self, clip: Clip) -> list[bytes]:

@@ -69,7 +69,7 @@ class Counts:
     prefill: int = 0
 
 
-class _Cancelled(StoppingCriteria):  # type: ignore[misc]
+class _Cancelled(StoppingCriteria):
     def __init__(self, rows: Sequence[Row]) -> None:
         self._rows = rows
 
@@ -165,9 +165,7 @@ class Engine:
         self._model(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            mm_token_type_ids=inputs["mm_token_type_ids"].expand(n, -1),
-            video_grid_thw=inputs["video_grid_thw"].repeat(n, 1),
-            mm_encoder_outputs={"video": _repeated(features, n)},
+            **_media(inputs, features, n),
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
@@ -194,6 +192,8 @@ class Engine:
 
     def _prepare(self, key: str, clips: Sequence[Frames], turns: Sequence[Message]) -> tuple[dict[str, Any], Any]:
         inputs = {name: value.to(self.device) for name, value in self.dialog.prompt(turns, clips).items()}
+        if not clips:
+            return inputs, None
         if key not in self._vision:
             self.counts.vision += 1
             features = self._base().get_video_features(
@@ -286,6 +286,18 @@ class Engine:
 
     def _text(self, tokens: Sequence[int]) -> str:
         return str(self.dialog.tokenizer.decode([t for t in tokens if t != self.dialog.terminator_id]))
+
+
+def _media(inputs: dict[str, Any], features: Any, n: int) -> dict[str, Any]:
+    """What tells the model about the pictures of ``n`` identical rows; nothing for a question without a clip, which
+    evaluation asks to learn what the words alone give away."""
+    if features is None:
+        return {}
+    return {
+        "mm_token_type_ids": inputs["mm_token_type_ids"].expand(n, -1),
+        "video_grid_thw": inputs["video_grid_thw"].repeat(n, 1),
+        "mm_encoder_outputs": {"video": _repeated(features, n)},
+    }
 
 
 def _repeated(features: Any, n: int) -> Any:

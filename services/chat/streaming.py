@@ -68,7 +68,7 @@ class ThoughtSplitter:
             self._emit(REASONING if self._inside else ANSWER, text)
 
 
-class RowStreamer(BaseStreamer):  # type: ignore[misc]
+class RowStreamer(BaseStreamer):
     """Hands each generated token to its row's sink. transformers' own streamers take one row only."""
 
     def __init__(self, sinks: Sequence[Callable[[int], None]], stop_ids: frozenset[int]) -> None:
