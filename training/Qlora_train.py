@@ -8,6 +8,7 @@ missing or failed, 130 stopped by Ctrl-C with everything saved (go on with ``--r
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,8 @@ import typer
 ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # run as a file, Python puts this folder there instead
+
+from services.errors import Cancelled, HerdLensError, InputError  # noqa: E402  (needs the path above)
 
 DATA_FILE = ""
 """Annotation JSON; its media paths resolve against its folder. Empty: give --data."""
@@ -86,28 +89,52 @@ def main(
     gradient_checkpointing: Annotated[bool, typer.Option(help="Less memory, slower.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = DEVICE,
     seed: Annotated[int, typer.Option()] = SEED,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show where an internal error came from.")] = False,
 ) -> None:
     """Fine-tune a Qwen-VL base on annotated clips (QLoRA) and write an adapter folder."""
-    from services.errors import Cancelled, HerdLensError, InputError
-
     given = {key: value for key, value in locals().items() if key in _PASSED_ON}
     try:
-        if not data:
-            raise InputError("Which annotations? Give --data FILE or set DATA_FILE at the top of this script.")
-        from training.data import from_annotations
-        from training.settings import from_profile
-        from training.trainer import train
-
-        config = from_profile(profile, model or None, output=output, cache=cache, **given)
-        samples = from_annotations(Path(data), media_root)
-        train(config, samples, vectors=_vectors(vectors), resume=resume, use_cache=not no_cache, report=_say)
+        _run(data, profile, model, output, cache, media_root, vectors, resume, not no_cache, given)
     except HerdLensError as error:
         for line in (*getattr(error, "problems", ()), str(error)):
             print(line, file=sys.stderr)
-        raise typer.Exit(error.exit_status) from error
-    except KeyboardInterrupt as error:
-        print("Stopped; the last checkpoint was kept.", file=sys.stderr)
-        raise typer.Exit(Cancelled.exit_status) from error
+        raise typer.Exit(error.exit_status) from None
+    except KeyboardInterrupt:
+        print("Stopped; the last checkpoint, if there was one, is kept.", file=sys.stderr)
+        raise typer.Exit(Cancelled.exit_status) from None
+    except Exception as error:
+        if verbose:
+            raise
+        print(f"An internal error: {type(error).__name__}: {error} (--verbose shows where).", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+def _run(
+    data: str,
+    profile: str,
+    model: str,
+    output: Path,
+    cache: Path | None,
+    media_root: Path | None,
+    vectors: Path | None,
+    resume: bool,
+    use_cache: bool,
+    given: dict[str, Any],
+) -> None:
+    """Check the cheap things first: a wrong flag or entry is told before torch is loaded."""
+    from training.data import from_annotations
+    from training.settings import from_profile
+
+    if not data:
+        raise InputError("Which annotations? Give --data FILE or set DATA_FILE at the top of this script.")
+    config = from_profile(profile, model or None, output=output, cache=cache, **given)
+    samples = from_annotations(Path(data), media_root)
+    near = _vectors(vectors)
+
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it reports optional kernels that are not needed
+    from training.trainer import train
+
+    train(config, samples, vectors=near, resume=resume, use_cache=use_cache, report=_say)
 
 
 _PASSED_ON = frozenset(
@@ -129,8 +156,6 @@ def _vectors(file: Path | None) -> Any:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    from services.errors import InputError
-
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:
@@ -138,4 +163,6 @@ def _vectors(file: Path | None) -> Any:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    app.command()(main)
+    app()

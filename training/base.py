@@ -6,8 +6,8 @@ come out as asked is refused instead of being trained half.
 
 from __future__ import annotations
 
-import logging
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from huggingface_hub import snapshot_download
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import AttentionInterface, AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
+from transformers.utils import logging as transformers_logging
 
 from services.dialog import Dialog, contract
 from services.errors import ModelError
@@ -69,7 +70,7 @@ def load_dialog(config: TrainConfig) -> Dialog:
 
 def load_base(config: TrainConfig, dialog: Dialog) -> Base:
     """Load, quantise, check and wrap the base. Random parts (LoRA's A) come from torch's current seed."""
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it reports optional kernels that are not needed
+    transformers_logging.disable_progress_bar()
     device = _device(config)
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     try:
@@ -94,18 +95,7 @@ def load_base(config: TrainConfig, dialog: Dialog) -> Base:
     expanded = _expand(model, dtype) if _wants_expansion(config, model, device) else False
     if config.precision == "bf16":
         _cast_language(model, torch.bfloat16)
-    peft = get_peft_model(
-        model,
-        LoraConfig(
-            r=config.rank,
-            lora_alpha=config.alpha,
-            lora_dropout=config.dropout,
-            target_modules=target_pattern(model),
-            bias="none",
-            task_type="CAUSAL_LM",
-            base_model_name_or_path=config.model,
-        ),
-    )
+    peft = _attach(model, config)
     trained = _check_trained(model)
     for parameter in peft.parameters():
         if parameter.requires_grad:
@@ -119,6 +109,22 @@ def load_base(config: TrainConfig, dialog: Dialog) -> Base:
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return Base(model, peft, dialog, device, dtype, quantised, trained, expanded)
+
+
+def _attach(model: nn.Module, config: TrainConfig) -> PeftModel:
+    """LoRA by module path, stock PEFT."""
+    settings = LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=target_pattern(model),
+        bias="none",
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=config.model,
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")  # PEFT 0.21 reads it
+        return get_peft_model(model, settings)
 
 
 def target_pattern(model: nn.Module) -> str:

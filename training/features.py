@@ -150,7 +150,7 @@ class CachedFeatures:
             try:
                 waiting.append((sample, self._tower.frames(sample)))
             except ClipError as error:
-                problems.append(f"{sample.title}: {error}")
+                problems.append(str(error) if sample.title in str(error) else f"{sample.title}: {error}")
             if len(waiting) == self._chunk:
                 self._store(waiting)
         self._store(waiting)

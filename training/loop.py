@@ -35,6 +35,7 @@ class _Progress:
     best_loss: float | None = None
     best_epoch: int | None = None
     stale: int = 0
+    finished: bool = False
     rows: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -106,10 +107,11 @@ class Run:
         state = self.progress
         self.base.model.train()
         with tqdm(total=self.total, initial=state.step, unit="step", desc="training") as bar:
-            while state.step < self.total and not self._stopped():
+            while not state.finished:
                 self._epoch(bar)
                 self._validate(bar)
                 state.epoch, state.position = state.epoch + 1, 0
+                state.finished = state.step >= self.total or self._stale()
                 self._save()
 
     def history(self) -> Mapping[str, Any]:
@@ -124,7 +126,7 @@ class Run:
         """Of the epoch with the lowest validation loss; the last ones without validation."""
         return self.best or {name: parameter.detach().cpu() for name, parameter in self.names.items()}
 
-    def _stopped(self) -> bool:
+    def _stale(self) -> bool:
         return bool(self.held) and self.progress.stale >= self.config.patience
 
     def _epoch(self, bar: Any) -> None:

@@ -110,9 +110,9 @@ def _either(choices: Any) -> str:
     return " or ".join(get_args(choices))
 
 
-def from_profile(name: str, model: str | None = None, **values: Any) -> TrainConfig:
-    """Settings with the base model, frames and pixel budget of the profile ``name``; SettingsError on a wrong value."""
-    chosen = profile(name)
+def from_profile(known: str, /, model: str | None = None, **values: Any) -> TrainConfig:
+    """Settings with the base model, frames and pixel budget of profile ``known``; SettingsError on a wrong value."""
+    chosen = profile(known)
     base = {
         "model": model or chosen.base_model,
         "frames": chosen.frames,

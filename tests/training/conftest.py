@@ -1,0 +1,49 @@
+"""A tiny untrained base, made once for all tests of fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.training.toy_clips import toy
+from training.data import Sample
+from training.settings import TrainConfig
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from training.demo.corpus import tokenizer_texts
+    from training.demo.model import processor, random_model, save
+
+    folder = tmp_path_factory.mktemp("tiny-base")
+    of = processor(tokenizer_texts())
+    save(random_model(of), of, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toys() -> list[Sample]:
+    return [toy(seed, label) for seed in range(12) for label in ("mounting", "normal")]
+
+
+@pytest.fixture
+def settings(tiny_base: Path, tmp_path: Path) -> Callable[..., TrainConfig]:
+    """Settings of a short float32 run on the tiny base, which is what bit-for-bit comparisons need."""
+
+    def make(**values: object) -> TrainConfig:
+        defaults: dict[str, object] = {
+            "model": str(tiny_base),
+            "output": tmp_path / "run",
+            "frames": 4,
+            "min_pixels": 16384,
+            "max_pixels": 16384,
+            "precision": "fp32",
+            "batch": 4,
+            "epochs": 2,
+            "validation_share": 0.2,
+        }
+        return TrainConfig(**{**defaults, **values})  # type: ignore[arg-type]
+
+    return make

@@ -1,0 +1,161 @@
+"""What the model reads in training is what it reads in serving, and the loss stands on the answers alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText
+
+from agent.prompts import mounting_question
+from services.annotations import Turn
+from services.dialog import Dialog, messages, mounting_target
+from services.schema import Hit
+from tests.training.toy_clips import REASONS, picture, toy
+from training.base import load_dialog
+from training.collator import Batch, Collator
+from training.data import Sample
+from training.features import ClipFeatures, Tower, expansion_for
+from training.questions import Questions
+from training.settings import TrainConfig
+
+SHOWN = (
+    Hit("a", "normal", 0.4, "Two cows lie near the fence.", "shipped"),
+    Hit("b", "mounting", 0.3, "A cow rises on another.", "shipped"),
+)
+WRITTEN = (
+    Turn("human", "<video>\nHow many cows are there?"),
+    Turn("gpt", "There are two."),
+    Turn("human", "Is it day or night?"),
+    Turn("gpt", "It is day."),
+)
+
+
+class Parts:
+    """Processor, float32 model and what is built on them."""
+
+    def __init__(self, base: Path) -> None:
+        config = TrainConfig(model=str(base), output=base, frames=4, min_pixels=16384, max_pixels=16384)
+        self.dialog: Dialog = load_dialog(config)
+        self.model = AutoModelForImageTextToText.from_pretrained(base, dtype=torch.float32).eval()
+        self.tower = Tower(self.model, self.dialog, lambda path: picture(0, "normal"), torch.float32)
+        ids = self.model.config
+        self.pad = self.dialog.tokenizer.pad_token_id
+        self.collator = Collator(self.model, self.pad, ids.video_token_id, ids.image_token_id)
+        self.questions = Questions(self.dialog, bare_share=0.5)
+
+    def features(self, *samples: Sample) -> list[ClipFeatures]:
+        return self.tower.encode([self.tower.frames(sample) for sample in samples])
+
+    def batch(self, *samples: Sample) -> Batch:
+        features = self.features(*samples)
+        pairs = zip(samples, features, strict=True)
+        return self.collator([self.questions.branches(s, f.expansion, [(), SHOWN]) for s, f in pairs], features)
+
+
+@pytest.fixture(scope="module")
+def parts(tiny_base: Path) -> Parts:
+    return Parts(tiny_base)
+
+
+def answers(parts: Parts, batch: Batch) -> list[str]:
+    """The text on which the loss stands, branch by branch."""
+    return [
+        parts.dialog.tokenizer.decode(batch.target[batch.branch == number], skip_special_tokens=False)
+        for number in range(len(batch.branches))
+    ]
+
+
+def test_the_loss_stands_on_exactly_the_answers_with_their_terminator(parts: Parts) -> None:
+    batch = parts.batch(
+        toy(1, "mounting"), Sample(digest="w", frames=lambda: picture(2, "normal"), conversations=WRITTEN)
+    )
+    reason = f"{REASONS['mounting']}\nStatus: Mounting<|im_end|>"
+    bare = "Status: Mounting<|im_end|>"
+    assert answers(parts, batch) == [bare, reason, bare, reason, "There are two.<|im_end|>", "It is day.<|im_end|>"]
+
+
+def test_each_loss_term_reads_the_place_before_its_token(parts: Parts) -> None:
+    batch = parts.batch(toy(1, "mounting"))
+    flat = batch.input_ids.flatten()
+    for number, (_, branch) in enumerate(batch.branches):
+        mine = batch.branch == number
+        assert flat[batch.source[mine]].tolist() == branch.ids[branch.start - 1 : -1].tolist()
+
+
+def test_weights_share_the_batch_equally_between_clips(parts: Parts) -> None:
+    batch = parts.batch(
+        toy(1, "mounting"), Sample(digest="w", frames=lambda: picture(2, "normal"), conversations=WRITTEN)
+    )
+    rows = torch.tensor([batch.branches[int(b)][0] for b in batch.branch])
+    assert [float(batch.weight[rows == row].sum()) for row in (0, 1)] == pytest.approx([0.5, 0.5])
+
+
+@pytest.mark.parametrize("shown", [(), SHOWN])
+def test_tokens_types_and_positions_are_those_of_serving(parts: Parts, shown: tuple[Hit, ...]) -> None:
+    sample = toy(3, "normal")
+    question = mounting_question("contrastive" if shown else "off", shown)
+    served = parts.dialog.prompt(messages(question), [picture(3, "normal")])
+    answer = parts.dialog.answer_ids(mounting_target("normal", REASONS["normal"]))
+    whole = torch.cat([served["input_ids"], answer], dim=1)
+    types = torch.cat([served["mm_token_type_ids"].long(), torch.zeros_like(answer)], dim=1)
+    positions = parts.model.model.get_rope_index(
+        whole, mm_token_type_ids=types, video_grid_thw=served["video_grid_thw"]
+    )[0]
+
+    features = parts.features(sample)
+    branches = parts.questions.branches(sample, features[0].expansion, [shown])
+    batch = parts.collator([branches], features)
+    longest = max(range(len(branches)), key=lambda n: len(branches[n].ids))
+    last = batch.source[batch.branch == longest][-1]
+    path = torch.cat([batch.mask[0, 0, last].nonzero()[:, 0]])
+    assert torch.equal(batch.input_ids[0, path], whole[0, :-1])
+    assert torch.equal(batch.mm_token_type_ids[0, path], types[0, :-1])
+    assert torch.equal(batch.position_ids[:, 0, path], positions[:, 0, :-1])
+
+
+def test_padding_stands_on_the_right_and_sees_itself_alone(parts: Parts) -> None:
+    short = Sample(digest="s", frames=lambda: picture(2, "normal"), conversations=WRITTEN[:2])
+    batch = parts.batch(toy(1, "mounting"), short)
+    size = int((batch.input_ids[1] != parts.pad).sum())
+    assert (batch.input_ids[1, size:] == parts.pad).all()
+    assert torch.equal(batch.mask[1, 0, size:], torch.eye(batch.mask.shape[-1], dtype=torch.bool)[size:])
+    assert int(batch.source.max()) < batch.input_ids.shape[1] + size
+
+
+def test_losses_are_those_of_the_stock_model_asked_one_question_at_a_time(parts: Parts) -> None:
+    sample = toy(4, "mounting")
+    batch = parts.batch(sample)
+    clip = picture(4, "mounting")
+    for number, (_, branch) in enumerate(batch.branches):
+        served = parts.dialog.prompt(messages(""), [clip])
+        ids = torch.from_numpy(branch.ids)[None]
+        with torch.no_grad():
+            logits = parts.model(
+                input_ids=ids,
+                pixel_values_videos=served["pixel_values_videos"],
+                video_grid_thw=served["video_grid_thw"],
+                mm_token_type_ids=torch.from_numpy(np.where(branch.ids == parts.model.config.video_token_id, 2, 0))[
+                    None
+                ],
+            ).logits[0, branch.start - 1 : -1]
+            alone = torch.nn.functional.cross_entropy(logits, ids[0, branch.start :], reduction="none")
+            packed = packed_losses(parts, batch)[batch.branch == number]
+        torch.testing.assert_close(packed, alone, rtol=1e-4, atol=1e-4)
+
+
+def packed_losses(parts: Parts, batch: Batch) -> torch.Tensor:
+    """The training step's own loss on a model that is neither quantised nor adapted."""
+    from types import SimpleNamespace
+
+    from training.steps import losses
+
+    bias = SimpleNamespace(model=parts.model, device=torch.device("cpu"), dtype=torch.float32)
+    return losses(bias, batch)  # type: ignore[arg-type]
+
+
+def test_the_expansion_of_features_from_elsewhere_is_the_processors(parts: Parts) -> None:
+    made = parts.features(toy(5, "normal"))[0]
+    assert expansion_for(parts.dialog, picture(5, "normal").pts_s, made.grid) == made.expansion

@@ -1,0 +1,219 @@
+"""Fine-tuning end to end on the tiny base: it learns, it resumes bit for bit, stock PEFT loads what it writes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import bitsandbytes as bnb
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText
+
+from services.adapters import validate
+from services.annotations import entry_for, write
+from services.dialog import messages
+from services.errors import AnnotationError, Cancelled, InputError, SettingsError
+from services.settings import ROOT
+from tests.training.toy_clips import picture, toy
+from training.base import SUFFIXES, load_base, load_dialog
+from training.data import Sample
+from training.features import CachedFeatures, LiveFeatures, Tower, cache_folder
+from training.settings import TrainConfig
+from training.trainer import train
+
+Settings = Callable[..., TrainConfig]
+
+
+def quiet(line: str) -> None:
+    """Reports go nowhere."""
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_base: Path, toys: list[Sample], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = TrainConfig(
+        model=str(tiny_base),
+        output=tmp_path_factory.mktemp("finished"),
+        frames=4,
+        min_pixels=16384,
+        max_pixels=16384,
+        batch=6,
+        epochs=5,
+        learning_rate=5e-3,
+        dropout=0.0,
+    )
+    train(config, toys, report=quiet)
+    return config.output
+
+
+def test_it_learns_the_toy(finished: Path) -> None:
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert metrics["last_loss"] < 0.8 * metrics["first_loss"]
+    assert metrics["validation_loss"] < metrics["first_loss"]
+
+
+def test_the_folder_is_a_whole_adapter_and_nothing_else(finished: Path) -> None:
+    record = validate(finished)
+    assert (record.name, record.task, record.rank) == ("mounting", "mounting", 16)
+    assert {path.name for path in finished.iterdir()} == {
+        *("adapter_model.safetensors", "adapter_config.json", "herdlens.json", "metrics.json", "loss.csv", "README.md")
+    }
+    assert {value.dtype for value in load_file(finished / "adapter_model.safetensors").values()} == {torch.bfloat16}
+
+
+def test_stock_peft_loads_it_on_the_served_model_and_the_logits_change(finished: Path, tiny_base: Path) -> None:
+    served = AutoModelForImageTextToText.from_pretrained(tiny_base, dtype=torch.float32).eval()
+    config = TrainConfig(model=str(tiny_base), output=finished, frames=4, min_pixels=16384, max_pixels=16384)
+    inputs = load_dialog(config).prompt(messages("What happens?"), [picture(1, "mounting")])
+    with torch.no_grad():
+        before = served(**inputs).logits
+        tuned = PeftModel.from_pretrained(served, finished).eval()
+        after = tuned(**inputs).logits
+        with tuned.disable_adapter():
+            off = tuned(**inputs).logits
+    assert float((after - before).abs().max()) > 0.1
+    assert torch.equal(off, before)
+
+
+def test_every_language_linear_and_nothing_else_is_quantised_and_trained(settings: Settings) -> None:
+    config = settings(expand="off")
+    base = load_base(config, load_dialog(config))
+    expected = {
+        name
+        for name, _ in base.model.named_modules()
+        if "language_model.layers" in name and name.rpartition(".")[2] in SUFFIXES
+    }
+    assert len(expected) == 28
+    assert set(base.quantised) == set(base.trained) == expected
+    assert all(isinstance(base.model.get_submodule(name).base_layer, bnb.nn.Linear4bit) for name in expected)
+    assert not any(isinstance(m, bnb.nn.Linear4bit) for m in base.model.model.visual.modules())
+    trained = {name for name, p in base.peft.named_parameters() if p.requires_grad}
+    assert all(".lora_A." in name or ".lora_B." in name for name in trained) and len(trained) == 56
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_weights_held_dequantised_are_the_nf4_values(settings: Settings, precision: str) -> None:
+    loaded = {}
+    for expand in ("on", "off"):
+        config = settings(expand=expand, precision=precision)
+        loaded[expand] = load_base(config, load_dialog(config))
+    for name in loaded["on"].quantised:
+        packed = loaded["off"].model.get_submodule(name).base_layer
+        plain = loaded["on"].model.get_submodule(name).base_layer
+        x = torch.randn(3, plain.in_features, dtype=loaded["on"].dtype)
+        values = bnb.functional.dequantize_4bit(packed.weight.data, packed.weight.quant_state).to(x.dtype)
+        assert torch.equal(plain.weight, values)
+        torch.testing.assert_close(plain(x), packed(x))
+
+
+def test_a_run_stopped_after_every_step_ends_bit_for_bit_like_an_unbroken_one(
+    settings: Settings, toys: list[Sample], tmp_path: Path
+) -> None:
+    whole = train(settings(output=tmp_path / "whole", epochs=2, batch=8), toys, report=quiet)
+    config = settings(output=tmp_path / "broken", epochs=2, batch=8)
+    stop = threading.Event()
+    stop.set()
+    stops = 0
+    while True:
+        try:
+            broken = train(config, toys, resume=True, report=quiet, cancelled=stop)
+            break
+        except Cancelled:
+            stops += 1
+    assert stops == whole.metrics["steps"]
+    assert broken.metrics["last_loss"] == whole.metrics["last_loss"]
+    assert broken.metrics["validation_loss"] == whole.metrics["validation_loss"]
+    first, second = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("whole", "broken"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_an_unfinished_run_is_neither_overwritten_nor_mixed_with_other_settings(
+    settings: Settings, toys: list[Sample]
+) -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Cancelled, match="--resume"):
+        train(settings(), toys, report=quiet, cancelled=stop)
+    with pytest.raises(InputError, match="unfinished run"):
+        train(settings(), toys, report=quiet)
+    with pytest.raises(InputError, match="other settings or data"):
+        train(settings(learning_rate=1e-4), toys, resume=True, report=quiet)
+
+
+def test_cached_features_are_those_of_the_tower_and_outlive_damage(settings: Settings, tmp_path: Path) -> None:
+    config = settings()
+    dialog = load_dialog(config)
+    base = load_base(config, dialog)
+    tower = Tower(base.model, dialog, lambda path: picture(0, "normal"), torch.float32)
+    sample = toy(7, "mounting")
+    folder = cache_folder(tmp_path, base.model, dialog, torch.float32)
+    live = LiveFeatures(tower).get([sample])[0]
+    CachedFeatures(folder, tower).fill([sample])
+    stored = next(folder.iterdir())
+    assert stored.stem == sample.digest
+    again = CachedFeatures(folder, tower)
+    assert torch.equal(again.get([sample])[0].pooled, live.pooled)
+    assert torch.equal(again.get([sample])[0].deepstack, live.deepstack)
+    assert (again.hits, again.misses) == (2, 0)
+    stored.write_bytes(stored.read_bytes()[:100])
+    assert torch.equal(again.get([sample])[0].pooled, live.pooled)
+    assert again.misses == 1
+
+
+def test_training_with_and_without_the_cache_gives_the_same_losses(
+    settings: Settings, toys: list[Sample], tmp_path: Path
+) -> None:
+    rows = [
+        train(settings(output=tmp_path / str(cache), max_steps=2, batch=6), toys, use_cache=cache, report=quiet).metrics
+        for cache in (True, False)
+    ]
+    assert rows[0]["last_loss"] == pytest.approx(rows[1]["last_loss"], abs=1e-5)
+
+
+def test_wrong_settings_are_told_together() -> None:
+    with pytest.raises(SettingsError) as caught:
+        TrainConfig(model="m", output=Path("o"), rank=0, dropout=1.5, context="sideways")  # type: ignore[arg-type]
+    assert all(word in str(caught.value) for word in ("rank is 0", "dropout is 1.5", "context is 'sideways'"))
+
+
+def test_clips_in_both_training_and_validation_are_refused(settings: Settings, toys: list[Sample]) -> None:
+    with pytest.raises(AnnotationError) as caught:
+        train(settings(), toys, validation=toys[:2], report=quiet)
+    assert len(caught.value.problems) == 2
+
+
+def run_script(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    script = ROOT / "training/Qlora_train.py"
+    return subprocess.run([sys.executable, script, *arguments], cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+def test_the_script_runs_from_elsewhere_and_lists_every_problem_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"no clip")
+    entries = [entry_for("a.mp4", "mounting", "It rises."), entry_for("gone.mp4", "normal", "x"), {"video": "a.mp4"}]
+    write(tmp_path / "data.json", entries)
+    done = run_script("--data", "data.json", folder=tmp_path)
+    assert done.returncode == 2
+    assert "entry 2" in done.stderr and "entry 3" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_clips_that_cannot_be_read_are_all_named_before_training(tmp_path: Path, tiny_base: Path) -> None:
+    names = [f"{n}.mp4" for n in range(8)]
+    for name in names:
+        (tmp_path / name).write_bytes(f"no clip {name}".encode())
+    labels = ["mounting", "normal"] * 4
+    write(tmp_path / "data.json", [entry_for(n, label, "Seen.") for n, label in zip(names, labels, strict=True)])  # type: ignore[arg-type]
+    done = run_script("--data", "data.json", "--model", str(tiny_base), "--output", "out", folder=tmp_path)
+    assert done.returncode == 2
+    assert all(name in done.stderr for name in names) and "Traceback" not in done.stderr
+
+
+def test_the_script_asks_for_data_in_words(tmp_path: Path) -> None:
+    done = run_script(folder=tmp_path)
+    assert done.returncode == 2 and "--data" in done.stderr and "Traceback" not in done.stderr
