@@ -5,11 +5,20 @@ Exit status as in ``agent.__main__``: 2 the input or the call is wrong, 3 a mode
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.__main__ import main
+from agent.__main__ import RetrievalOption, VariantOption, main
+from services.errors import InputError
+
+if TYPE_CHECKING:
+    from services.settings import Settings
 
 app = typer.Typer(
     help="Measure what retrieval and tuning are worth.",
@@ -20,18 +29,151 @@ app = typer.Typer(
 )
 
 
+class RunMode(StrEnum):
+    """``rag`` and ``vlm``: the model alone, with and without references; ``text``: the same question without video;
+    ``knn``: the references' vote; ``ensemble``: the verdict that users get."""
+
+    rag = "rag"
+    vlm = "vlm"
+    text = "text"
+    knn = "knn"
+    ensemble = "ensemble"
+
+
+class ContextOption(StrEnum):
+    right = "right"
+    wrong = "wrong"
+    random = "random"
+    none = "none"
+
+
+class FramesOption(StrEnum):
+    shuffled = "shuffled"
+    one = "one"
+    other = "other"
+
+
+class TruthOption(StrEnum):
+    mounting = "mounting"
+    normal = "normal"
+
+
 @app.command()
 def published() -> None:
     """Compute the source's published results: the baseline row, with intervals."""
-    from evaluation.baseline import baseline, lines
+    from evaluation.baseline import baseline
+    from evaluation.summary import baseline_lines
 
-    for line in lines(baseline()):
+    for line in baseline_lines(baseline()):
         print(line)
 
 
-@app.callback()
-def _commands() -> None:
-    """Keeps ``published`` a command of its own."""
+@app.command()
+def run(
+    data: Annotated[Path, typer.Option(help="Annotation file, or a folder with 'mounting' and 'normal' clips.")],
+    mode: Annotated[RunMode, typer.Option(help="What answers.")],
+    out: Annotated[Path, typer.Option(help="Result file; a killed run goes on where it stopped.")],
+    variant: Annotated[VariantOption, typer.Option(help="Which model answers.")] = VariantOption.both,
+    retrieval: Annotated[RetrievalOption | None, typer.Option(help="Default: off for vlm, else the profile's.")] = None,
+    context: Annotated[ContextOption | None, typer.Option(help="Show other cases: which of their labels.")] = None,
+    swap_labels: Annotated[bool, typer.Option("--swap-labels", help="Turn the labels of all references.")] = False,
+    frames: Annotated[FramesOption | None, typer.Option(help="Show the model other pictures.")] = None,
+    scored_only: Annotated[bool, typer.Option("--scored-only", help="Score without writing an answer.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Only the first clips.")] = None,
+    adapter: Annotated[str | None, typer.Option(help="Name of the adapter that 'tuned' runs with.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, max=3, help="Clips in work at the same time.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of random contexts and frames.")] = 0,
+    profile: Annotated[str | None, typer.Option(help="Profile; default HERDLENS_PROFILE or demo.")] = None,
+) -> None:
+    """Run labelled clips and keep every answer, score, verdict and neighbour in one result file."""
+    settings = _settings()
+    from evaluation.plan import planned, variants_of
+
+    plan, items = planned(
+        data,
+        mode.value,
+        profile or settings.profile,
+        variants=() if mode is RunMode.knn else variants_of(variant.value),
+        retrieval=retrieval.value if retrieval else None,
+        context=context.value if context else None,
+        swap_labels=swap_labels,
+        frames=frames.value if frames else None,
+        scored_only=scored_only,
+        limit=limit,
+        adapter=adapter,
+        seed=seed,
+    )
+    from evaluation import runner
+    from evaluation.summary import run_lines
+
+    service = runner.open_service(settings, plan)
+    try:
+        result = runner.run(service, plan, items, out, jobs=jobs, label=mode.value)
+    finally:
+        service.close()
+    for line in run_lines(result, out.stem):
+        print(line)
+    failed = [clip for clip in result.clips if clip.error]
+    for clip in failed:
+        print(f"{clip.video}: {clip.error}", file=sys.stderr)
+    raise typer.Exit(2 if failed else 0)
+
+
+@app.command()
+def judge(
+    result: Annotated[Path, typer.Argument(metavar="RESULT.json", help="A result file of the source's scripts.")],
+    truth: Annotated[TruthOption, typer.Option(help="What the clips of this file show.")],
+    other: Annotated[Path | None, typer.Option(help="The same run's file of the other set.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Labels of retrieved clips: TSV or annotation file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write a result file for 'report'.")] = None,
+) -> None:
+    """Judge the source's own result files by the same rules as ours."""
+    from evaluation.baseline import FOLDER
+    from evaluation.data import read_labels
+    from evaluation.records import write_result
+    from evaluation.source_results import read_source, source_result
+    from evaluation.summary import run_lines
+
+    known = read_labels(labels or FOLDER / "labels.tsv")
+    records = read_source(result, truth.value, known)
+    if other is not None:
+        records += read_source(other, "normal" if truth.value == "mounting" else "mounting", known)
+    judged = source_result([result] if other is None else [result, other], records)
+    for line in run_lines(judged, result.stem):
+        print(line)
+    if out is not None:
+        write_result(out, judged)
+
+
+@app.command()
+def leak(
+    off: Annotated[Path, typer.Argument(metavar="OFF", help="Result of --mode ensemble --retrieval off.")],
+    default: Annotated[Path, typer.Argument(metavar="DEFAULT", help="Result of --mode ensemble.")],
+    swapped: Annotated[Path, typer.Argument(metavar="SWAPPED", help="Result of --mode ensemble --swap-labels.")],
+) -> None:
+    """How often the final verdict follows the references' labels instead of the video."""
+    from evaluation.neighbours import following
+    from evaluation.records import read_result
+    from evaluation.summary import leak_lines
+
+    for line in leak_lines(following(read_result(off), read_result(swapped), read_result(default))):
+        print(line)
+
+
+def _settings() -> Settings:
+    """The environment's settings, with the libraries told, before they load, to be quiet and write to the log."""
+    warnings.filterwarnings("ignore")
+    from services.settings import load_settings, quiet_libraries
+
+    quiet_libraries()
+    settings = load_settings()
+    file = settings.data / "log" / "herdlens.log"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        logging.basicConfig(filename=file, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    except OSError as error:
+        raise InputError(f"The data folder {settings.data} cannot be written; set HERDLENS_DATA to another.") from error
+    return settings
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,37 +76,3 @@ def baseline(folder: Path = FOLDER) -> Baseline:
         pull=found,
         paired=paired([a.right for a, _ in pairs], [b.right for _, b in pairs]),
     )
-
-
-def lines(found: Baseline) -> Iterator[str]:
-    """The baseline as Markdown."""
-    yield "| arm | n | accuracy | precision | recall | specificity | F1 | balanced accuracy |"
-    yield "|---|---|---|---|---|---|---|---|"
-    for title, s in found.scores.items():
-        cells = (s.accuracy, s.precision, s.recall, s.specificity, s.f1, s.balanced_accuracy)
-        yield f"| {title} | {found.confusion[title].n} | " + " | ".join(map(shown, cells)) + " |"
-    yield f"| neighbour alone | {found.pull.n} | {shown(found.neighbour_alone)} | | | | | |"
-    yield ""
-    p = found.pull
-    yield f"{p.errors_with} of {p.errors} errors with retrieval have the wrong neighbour's label."
-    yield f"{p.resisted.hits} of {p.wrong} wrong neighbours were resisted ({shown(p.resisted)})."
-    q = found.paired
-    yield (
-        f"Exact McNemar on the {q.n} clips that both arms saw: {q.only_second} right only with retrieval, "
-        f"{q.only_first} right only without, p = {q.p:.2f}. The arms saw different frames, so this is no clean comparison."
-    )
-    parts = [f"{title} {c.mounting_open + c.normal_open}" for title, c in found.confusion.items()]
-    yield f"Answers without a Status line (counted as wrong): {', '.join(parts)}."
-
-
-def shown(e: Estimate) -> str:
-    """``.821 [.726, .888]``; a dash where nothing was counted."""
-    if e.value != e.value:
-        return "–"
-    return f"{number(e.value)} [{number(e.low)}, {number(e.high)}]"
-
-
-def number(value: float) -> str:
-    """Three decimals without the leading zero."""
-    text = f"{value:.3f}"
-    return text[1:] if text.startswith("0.") else text

@@ -108,7 +108,7 @@ class ClipRecord(_Stored):
 
 
 class ResultFile(_Stored):
-    """A finished run. ``digests``: preprocessing, base, embedder, adapter, library, calibration, where they are used."""
+    """A finished run. ``digests``: preprocessing, base, embedder, adapter, library, calibration, as far as used."""
 
     format: Literal[1] = FORMAT
     settings: RunSettings
@@ -168,8 +168,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 class Journal:
-    """Records of a run under way, one JSON line each. ``done`` holds those of an earlier, killed run and of a
-    finished result of the same identity, but for clips that failed: they are tried again. Raises InputError when what lies there belongs to another run."""
+    """Records of a run under way, one JSON line each. ``done`` holds those of an earlier, killed run and of a finished
+    result of the same identity, but for clips that failed: they are tried again. Raises InputError when what lies
+    there belongs to another run."""
 
     def __init__(self, out: Path, settings: RunSettings, digests: dict[str, str]) -> None:
         self._out = out

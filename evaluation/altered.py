@@ -1,0 +1,227 @@
+"""The services of an analysis with one thing changed: what the model reads, sees, or is told about the references.
+
+One object per clip. It satisfies ``agent.deps.AnalysisServices``, so an evaluated clip runs through the agent's own
+graph, and it keeps what the report does not carry (scores, tokens, neighbourhood, novelty).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from langchain_core.messages import HumanMessage
+
+from agent.deps import Cancellation, TokenSink
+from evaluation.data import Item
+from evaluation.neighbours import OPPOSITE
+from evaluation.records import RunSettings
+from services.chat.scheduler import AdapterRef
+from services.dialog import STATUS, STATUS_WORDS
+from services.errors import Cancelled
+from services.schema import (
+    LABELS,
+    Answer,
+    Calibration,
+    Clip,
+    Frames,
+    Hit,
+    Neighbourhood,
+    Novelty,
+    Quality,
+    RetrievalMode,
+    Sampling,
+    VariantName,
+    Window,
+)
+
+if TYPE_CHECKING:
+    from services.model_service import ModelService
+    from services.video import VideoReader
+
+
+class AlteredServices:
+    """``service`` as the settings of the run change it for ``item``; ``donor``: whose pictures the model sees."""
+
+    def __init__(self, service: ModelService, settings: RunSettings, item: Item, donor: Item | None = None) -> None:
+        self._service = service
+        self._settings = settings
+        self._item = item
+        self._donor = donor
+        self.answers: dict[str, Answer] = {}
+        self.neighbourhood = Neighbourhood("off")
+        self.novelty = Novelty(0.0, None)
+
+    # ---- changed -------------------------------------------------------------------------------------------------
+
+    def find_references(self, clip: Clip, mode: RetrievalMode) -> Neighbourhood:
+        """The neighbourhood under ``--context`` (changes only what is shown) and ``--swap-labels`` (shown and voting
+        labels turn into their opposite; order, likeness and descriptions stay)."""
+        found = self._service.find_references(clip, mode)
+        if self._settings.context is not None:
+            found = dataclasses.replace(found, shown=self._context(clip, found))
+        if self._settings.swap_labels:
+            found = swapped(found)
+        self.neighbourhood = found
+        return found
+
+    def _context(self, clip: Clip, found: Neighbourhood) -> tuple[Hit, ...]:
+        choice = self._settings.context
+        if choice == "none":
+            return ()
+        if choice == "random":
+            return self._random_cases(clip, len(found.shown))
+        label = self._item.truth if choice == "right" else OPPOSITE[self._item.truth]
+        pair = self._service.find_references(clip, "contrastive").shown
+        return tuple(hit for hit in pair if hit.label == label)
+
+    def _random_cases(self, clip: Clip, count: int) -> tuple[Hit, ...]:
+        """``count`` references whatever they look like, of each label in turn; the same ones on every run."""
+        rng = np.random.default_rng([self._settings.seed, int(clip.sha256[:12], 16)])
+        cases: list[Hit] = []
+        for label in rng.permutation(LABELS)[:count]:
+            pool = [r for r in self._service.library.list(label) if not r.hidden and r.clip_sha256 != clip.sha256]
+            if pool:
+                chosen = pool[int(rng.integers(len(pool)))]
+                cases.append(Hit(chosen.id, chosen.label, 0.0, chosen.description, chosen.origin))
+        return tuple(cases)
+
+    def ask(
+        self,
+        clip: Clip,
+        variant: VariantName,
+        adapter: str | None,
+        question: str,
+        *,
+        together: int,
+        on_token: TokenSink,
+        on_place: Callable[[int], None],
+        cancelled: Cancellation,
+    ) -> Answer:
+        """The question about this clip, about the donor's pictures, or (mode ``text``) about no pictures at all."""
+        if self._settings.mode == "text":
+            answer = self._ask_without_video(variant, adapter, question, together, cancelled)
+        else:
+            seen = clip if self._donor is None else self.open_clip(str(self._donor.path), None, cancelled)
+            answer = self._service.ask(
+                seen, variant, adapter, question,
+                together=together, on_token=on_token, on_place=on_place, cancelled=cancelled,  # type: ignore[arg-type]
+            )  # fmt: skip
+        self.answers[variant] = answer
+        return answer
+
+    def _ask_without_video(
+        self, variant: VariantName, adapter: str | None, question: str, together: int, cancelled: Cancellation
+    ) -> Answer:
+        reference = None
+        if adapter is not None:
+            record = self._service.adapters.get(adapter)
+            reference = AdapterRef(record.name, record.folder, record.digest)
+        started = time.perf_counter()
+        said = self._service.chat.invoke(
+            [HumanMessage(content=[{"type": "text", "text": question}])],
+            adapter=reference,
+            together=together,
+            prefill=STATUS,
+            options=tuple(f" {word}" for word in STATUS_WORDS.values()),
+            cancelled=cancelled.is_set,
+        )
+        if cancelled.is_set():
+            raise Cancelled("The run was cancelled.")
+        about = said.response_metadata
+        return Answer(
+            name=variant,
+            adapter=adapter,
+            reasoning=str(said.additional_kwargs["reasoning_content"]).strip(),
+            answer=str(said.content).strip(),
+            finish_reason=str(about["finish_reason"]),
+            scores=about["scores"],
+            seconds=time.perf_counter() - started,
+            tokens=int(about["tokens"]),
+        )
+
+    def measure_novelty(self, clip: Clip) -> Novelty:
+        self.novelty = self._service.measure_novelty(clip)
+        return self.novelty
+
+    # ---- as they are ---------------------------------------------------------------------------------------------
+
+    @property
+    def profile_name(self) -> str:
+        return self._service.profile_name
+
+    @property
+    def model_name(self) -> str:
+        return self._service.model_name
+
+    @property
+    def notice(self) -> str | None:
+        return self._service.notice
+
+    def open_clip(self, path: str, window: Window | None, cancelled: Cancellation) -> Clip:
+        return self._service.open_clip(path, window, cancelled)  # type: ignore[arg-type]
+
+    def measure_quality(self, clip: Clip) -> Quality:
+        return self._service.measure_quality(clip)
+
+    def frame_times(self, clip: Clip) -> tuple[float, ...]:
+        return self._service.frame_times(clip)
+
+    def preprocessing_digest(self) -> str:
+        return self._service.preprocessing_digest()
+
+    def adapter_for(self, variant: VariantName, adapter: str | None) -> str | None:
+        return self._service.adapter_for(variant, adapter)
+
+    def calibration(self, mode: RetrievalMode, variant: VariantName) -> Calibration:
+        return self._service.calibration(mode, variant)
+
+
+def swapped(found: Neighbourhood) -> Neighbourhood:
+    """``found`` as if every reference had the other label: the vote turns round with them."""
+    return dataclasses.replace(
+        found,
+        shown=tuple(_turned(hit) for hit in found.shown),
+        voters=tuple(_turned(hit) for hit in found.voters),
+        vote=None if found.vote is None else 1.0 - found.vote,
+    )
+
+
+def _turned(hit: Hit) -> Hit:
+    return dataclasses.replace(hit, label=OPPOSITE[hit.label])
+
+
+class FrameAlteringReader:
+    """A video reader whose pictures are out of order (``shuffled``) or all the middle one (``one``). The time stamps
+    stay, so model and embedder get the usual number of frames at the usual times."""
+
+    def __init__(self, reader: VideoReader, choice: str, seed: int) -> None:
+        self._reader = reader
+        self._choice = choice
+        self._seed = seed
+
+    def open(
+        self, path: str, sampling: Sampling, window: Window | None, cancelled: threading.Event
+    ) -> tuple[Clip, Frames]:
+        clip, frames = self._reader.open(path, sampling, window, cancelled)
+        rng = np.random.default_rng([self._seed, int(clip.sha256[:12], 16)])
+        return clip, Frames(frames.rgb[order(len(frames), self._choice, rng)], frames.pts_s)
+
+    def warm(self) -> None:
+        self._reader.warm()
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+def order(count: int, choice: str, rng: np.random.Generator) -> np.ndarray:
+    """(count,) int64: which picture stands at each time. A shuffle is never the right order."""
+    if choice == "one":
+        return np.full(count, count // 2)
+    while True:
+        drawn = rng.permutation(count)
+        if count < 2 or (drawn != np.arange(count)).any():
+            return drawn
