@@ -1,10 +1,12 @@
 """Which part of a long recording is looked at: the window given, else the one with the most motion. In the worker.
 
-Motion is searched in two steps, both cheap. First the coded size of the frames between key frames, second by second:
-a coder spends bytes where something moves. The sizes come from the file's index, or for containers without one from
-short reads spread over the file. Sizes also follow noise and a camera's rate control, so they only propose: the best
-proposals are then looked at, a key frame and the frame 0.4 s later at a few instants each, and the window whose
-pictures differ most is taken. Where sizes tell nothing (all alike, or key frames only) the proposals are spread evenly.
+Motion is the difference between a key frame and the frame 0.4 s later, looked at in 60 instants spread over the
+recording. That is close enough up to some minutes. In longer recordings the coded size of the frames between key
+frames is asked first, second by second, because a coder spends bytes where something moves. The sizes come from the
+file's index, or for containers without one from short reads spread over the file. Sizes also follow noise, light and
+a camera's rate control, so they only propose: the windows that are large, and those that are large for their time of
+day, are looked at in a few instants each, and of those whose pictures really differ the largest is taken. Where sizes
+tell nothing (all alike, or key frames only) the 60 instants decide again.
 The search is deterministic: the same file always gives the same window.
 """
 
@@ -27,21 +29,30 @@ from services.video_probe import Source
 from services.video_survey import Span, Survey, read_span
 from services.video_times import NO_TIME
 
-PROPOSALS, INSTANTS = 6, 4
-EVEN_PROPOSALS, EVEN_INSTANTS = 24, 2
+PROPOSALS = 4  # of each kind: largest, and largest for their surroundings
+INSTANTS = 4  # looked at in each proposal
+LOOKS = 60  # over the whole recording
+LOOKS_PER_WINDOW = 8  # so many in a window are enough to do without sizes
+SURROUNDINGS_S = 900.0
 PAIR_S = 0.4
 READS = 96
 # Below this ratio of the busiest window to the typical one, sizes are taken to follow rate control, not motion.
 TELLING = 1.15
-SMALL_PICTURE = (96, 54)
+# A proposal whose pictures differ less than this share of the liveliest one's is noise or light, not motion.
+LIVELY = 0.5
+SMALL_PICTURE = (64, 36)  # so small that sensor noise averages out and a cow does not
+
+
+Seconds = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Activity:
-    """Coded bytes per second between key frames, (N,), at ``at_s`` seconds from the first frame, ascending."""
+    """How much goes on, (N,) ``level`` at ``at_s`` seconds from the first frame, ascending: coded bytes per second
+    between key frames, or the difference of pictures."""
 
-    at_s: NDArray[np.float64]
-    bytes_per_s: NDArray[np.float64]
+    at_s: Seconds
+    level: Seconds
 
 
 def choose_window(source: Source, survey: Survey, asked: Window | None, longest_s: float) -> tuple[Window, str | None]:
@@ -78,35 +89,50 @@ def _given(name: str, asked: Window, whole: Window, longest_s: float) -> tuple[W
 
 
 def _busiest(source: Source, survey: Survey, length_s: float) -> Window:
-    activity = _activity(source, survey)
-    step = max(length_s / 4, 1.0)
-    starts: NDArray[np.float64] = np.append(
-        np.arange(0.0, survey.duration_s - length_s, step), survey.duration_s - length_s
-    )
-    proposals, instants = _propose(activity, starts, length_s)
-    motion = [_motion(source, survey, start, length_s, instants) for start in proposals]
-    start = float(proposals[int(np.argmax(motion))])
+    latest = survey.duration_s - length_s
+    starts: Seconds = np.append(np.arange(0.0, latest, max(length_s / 4, 1.0)), latest)
+    proposals: list[int] = []
+    if survey.duration_s > LOOKS * length_s / LOOKS_PER_WINDOW:
+        sizes = _mean_within(_activity(source, survey), starts, length_s)
+        proposals = _propose(sizes, starts, length_s)
+    if proposals:
+        offsets = length_s * (np.arange(INSTANTS) + 0.5) / INSTANTS
+        motion = [float(_motion(source, survey, starts[at] + offsets).mean()) for at in proposals]
+        lively = [at for at, moves in zip(proposals, motion, strict=True) if moves >= LIVELY * max(motion)]
+        start = float(starts[max(lively, key=lambda at: sizes[at])])
+    else:
+        instants = survey.duration_s * (np.arange(LOOKS) + 0.5) / LOOKS
+        seen = _mean_within(Activity(instants, _motion(source, survey, instants)), starts, length_s)
+        best = np.flatnonzero(seen >= seen.max() - 1e-9)
+        start = float(starts[best[len(best) // 2]])
     return Window(round(start, 3), round(start + length_s, 3))
 
 
-def _propose(activity: Activity, starts: NDArray[np.float64], length_s: float) -> tuple[NDArray[np.float64], int]:
-    """Starts of the windows worth looking at, ascending, not overlapping where sizes tell something; and at how many
-    instants of each to look."""
-    sums: NDArray[np.float64] = np.concatenate(([0.0], np.cumsum(activity.bytes_per_s)))
+def _mean_within(activity: Activity, starts: Seconds, length_s: float) -> Seconds:
+    """Mean activity within the window that begins at each of ``starts``; 0 where nothing was measured in it."""
+    sums: Seconds = np.concatenate(([0.0], np.cumsum(activity.level)))
     low = np.searchsorted(activity.at_s, starts - 1e-9)
     high = np.searchsorted(activity.at_s, starts + length_s - 1e-9)
-    score = (sums[high] - sums[low]) / np.maximum(high - low, 1)
-    typical = float(np.median(score))
-    if typical <= 0 or float(score.max()) < TELLING * typical:
-        picks = np.linspace(0, len(starts) - 1, min(EVEN_PROPOSALS, len(starts))).round().astype(int)
-        return starts[np.unique(picks)], EVEN_INSTANTS
-    chosen: list[float] = []
-    for pick in np.argsort(-score, kind="stable"):
-        if all(abs(starts[pick] - other) >= length_s for other in chosen):
-            chosen.append(float(starts[pick]))
-        if len(chosen) == PROPOSALS:
-            break
-    return np.array(sorted(chosen)), INSTANTS
+    return np.asarray((sums[high] - sums[low]) / np.maximum(high - low, 1))
+
+
+def _propose(sizes: Seconds, starts: Seconds, length_s: float) -> list[int]:
+    """Indices of windows worth a look, without overlap; none where sizes tell nothing."""
+    low = np.searchsorted(starts, starts - SURROUNDINGS_S)
+    high = np.searchsorted(starts, starts + SURROUNDINGS_S, side="right")
+    usual = np.array([np.median(sizes[a:b]) for a, b in zip(low, high, strict=True)])
+    excess = sizes / np.maximum(usual, 1e-9)
+    if sizes.max() <= 0 or max(sizes.max() / max(float(np.median(sizes)), 1e-9), excess.max()) < TELLING:
+        return []
+    chosen: list[int] = []
+    for score in (sizes, excess):
+        most = len(chosen) + PROPOSALS
+        for at in np.argsort(-score, kind="stable").tolist():
+            if len(chosen) == most:
+                break
+            if all(abs(starts[at] - starts[other]) >= length_s for other in chosen):
+                chosen.append(at)
+    return chosen
 
 
 def _activity(source: Source, survey: Survey) -> Activity:
@@ -129,9 +155,7 @@ def _activity(source: Source, survey: Survey) -> Activity:
     return _by_reads(source, survey)
 
 
-def _per_second(
-    seconds: NDArray[np.float64], size: NDArray[np.int64], key: NDArray[np.bool_], duration_s: float
-) -> Activity:
+def _per_second(seconds: Seconds, size: NDArray[np.int64], key: NDArray[np.bool_], duration_s: float) -> Activity:
     bins = int(np.ceil(duration_s))
     inside = ~key & (seconds >= 0) & (seconds < bins)
     sums = np.bincount(seconds[inside].astype(np.int64), weights=size[inside], minlength=bins)
@@ -148,15 +172,14 @@ def _by_reads(source: Source, survey: Survey) -> Activity:
     return Activity(at, np.array(rates))
 
 
-def _motion(source: Source, survey: Survey, start_s: float, length_s: float, instants: int) -> float:
-    """Mean difference of pictures 0.4 s apart at a few instants of a window, grey levels 0…255."""
+def _motion(source: Source, survey: Survey, instants: Seconds) -> Seconds:
+    """Mean difference, grey levels 0…255, of two pictures 0.4 s apart at each instant; 0 where there are no two."""
     scaler = VideoReformatter()
     differences = []
-    for instant in start_s + length_s * (np.arange(instants) + 0.5) / instants:
+    for instant in instants:
         pair = [_small_grey(scaler, frame) for frame in _pair(source, survey, float(instant))]
-        if len(pair) == 2:
-            differences.append(float(np.abs(pair[0] - pair[1]).mean()))
-    return float(np.mean(differences)) if differences else 0.0
+        differences.append(float(np.abs(pair[0] - pair[1]).mean()) if len(pair) == 2 else 0.0)
+    return np.array(differences)
 
 
 def _pair(source: Source, survey: Survey, instant_s: float) -> Iterator[Any]:
