@@ -1,0 +1,101 @@
+"""The Analyze screen: choose a clip, watch the analysis, read the verdict."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from services.errors import InputError
+from services.schema import Request
+from ui import intake, progress, report_view
+from ui.desk import Desk
+from ui.history_entry import load
+from ui.session import desk, guarded, service_or_note, words
+from ui.wording import plain
+
+PREVIOUS_KEY = "previous_report"
+
+
+def show() -> None:
+    """The whole screen. Each part has its own guard, so that one that fails leaves the others in place."""
+    w = words()
+    st.title(w("analyze.title"))
+    with guarded():
+        current = desk()
+        if current.profile.notice:
+            st.info(plain(w.sentence(current.profile.notice)), icon=":material/info:")
+        with guarded():
+            service_or_note(current)
+        _result(current)
+        with guarded():
+            _intake(current)
+
+
+def _result(current: Desk) -> None:
+    """The running job, or the report in the address, or what became of the job."""
+    w = words()
+    job_id, report_id = st.query_params.get("job"), st.query_params.get("report")
+    previous = st.session_state.get(PREVIOUS_KEY)
+    if job_id is not None:
+        view = current.jobs.view(job_id)
+        if view is None:
+            st.info(w("analyze.job_gone"), icon=":material/info:")
+        elif view.state == "running":
+            progress.watch(current.jobs, job_id)
+            return
+        elif view.report_id is not None:
+            _leave_job(report=view.report_id)
+        elif view.state == "cancelled":
+            st.info(w("analyze.cancelled", name=plain(view.clip_name)), icon=":material/cancel:")
+        else:
+            st.error(plain(w.sentence(view.message)), icon=":material/error:")
+        if previous is None:
+            return
+        st.subheader(w("analyze.previous"))
+        report_id = previous
+    if report_id is None:
+        return
+    with guarded():
+        service = current.service() if current.ready else None
+        if service is None:
+            return
+        past = load(service, report_id)
+        st.session_state[PREVIOUS_KEY] = report_id
+        again = report_view.show(past, service, current)
+        if again is not None:
+            _start(current, again.request, again.name)
+
+
+def _intake(current: Desk) -> None:
+    w = words()
+    service = current.service() if current.ready else None
+    if "job" in st.query_params or "report" in st.query_params:
+        st.divider()
+    st.subheader(w("intake.title"))
+    chosen = intake.upload_widget(service, current.settings.upload_limit_mb)
+    options = intake.options_panel(service, current.profile.retrieval)
+    if service is not None:
+        chosen = chosen or intake.media_select(service) or intake.sample_cards(service)
+    if chosen is not None:
+        request = Request(chosen.path, options.variants, options.retrieval, options.adapter)
+        _start(current, request, chosen.name)
+
+
+def _start(current: Desk, request: Request, name: str) -> None:
+    try:
+        job_id = current.jobs.start(request, name)
+    except InputError:
+        current.forget_clip(request)
+        raise
+    _leave_job(job=job_id)
+
+
+def _leave_job(**address: str) -> None:
+    """Put a job or a report into the address and run the page again."""
+    for key in ("job", "report"):
+        st.query_params.pop(key, None)
+    st.query_params.update(address)
+    st.rerun()
+
+
+if __name__ == "__main__":
+    show()

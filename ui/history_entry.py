@@ -1,0 +1,63 @@
+"""A past analysis as the screens show it, and what is stored with a report so that they can."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from services.schema import Label, Neighbourhood, Report
+
+if TYPE_CHECKING:
+    from services.model_service import ModelService
+
+VIEW = "view.json"
+FRAME = "frame_{:02d}.jpg"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """``report``: the JSON object of DESIGN.md. ``frames``: JPEGs as the model saw them, empty where none were kept.
+    ``shown``: how many of the report's neighbours the models read; ``vote``: share of mounting among the voters."""
+
+    id: str
+    name: str
+    created_at: str
+    report: dict[str, Any]
+    frames: tuple[bytes, ...]
+    shown: int
+    vote: float | None
+    clip_path: Path | None
+    feedback: Label | None
+
+
+def keep(service: ModelService, report: Report, clip_name: str, hood: Neighbourhood | None) -> str:
+    """File a fresh report with the pictures that the screens need; its id in the history."""
+    extras: dict[str, bytes | Path] = {
+        FRAME.format(index): picture for index, picture in enumerate(service.frame_jpegs(report.clip))
+    }
+    view = {"shown": len(hood.shown) if hood else 0, "vote": hood.vote if hood else None}
+    extras[VIEW] = json.dumps(view).encode()
+    clip = Path(report.clip.path).resolve()
+    return service.history.add(report.to_json(), clip_name=clip_name, stored_clip=clip, extras=extras)
+
+
+def load(service: ModelService, report_id: str) -> Entry:
+    """The entry ``report_id``; InputError when it is not there (any more)."""
+    past = service.history.get(report_id)
+    view: dict[str, Any] = {"shown": 2, "vote": None}
+    if VIEW in past.extras:
+        view = json.loads(past.extras[VIEW].read_bytes())
+    frames = tuple(path.read_bytes() for name, path in past.extras.items() if name.endswith(".jpg"))
+    return Entry(
+        id=past.id,
+        name=past.clip_name,
+        created_at=past.created_at,
+        report=dict(past.report),
+        frames=frames,
+        shown=int(view["shown"]),
+        vote=view["vote"],
+        clip_path=past.clip_path,
+        feedback=past.feedback,
+    )

@@ -1,0 +1,70 @@
+"""A report as one self-contained HTML page that prints well: pictures inside, no script, every text escaped."""
+
+from __future__ import annotations
+
+import base64
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from services.errors import HerdLensError
+from ui.history_entry import Entry
+from ui.markup import marked_difference, paragraph
+from ui.wording import Words, clock, percent
+
+if TYPE_CHECKING:
+    from services.model_service import ModelService
+
+SIGNS = {"mounting": "▲", "normal": "●", "unclear": "◇"}
+
+
+def to_html(past: Entry, service: ModelService, w: Words) -> str:
+    """The page in the language of ``w``."""
+    report = past.report
+    pictures = [
+        {"source": _inline(picture), "time": clock(time_s)}
+        for picture, time_s in zip(past.frames, report.get("frame_times_s", []), strict=False)
+    ]
+    notice = service.notice
+    return _template().render(
+        w=w,
+        clock=clock,
+        percent=percent,
+        past=past,
+        report=report,
+        sign=SIGNS[report["verdict"]],
+        notice=w.sentence(notice) if notice else None,
+        warnings=[w.sentence(text) for text in report["warnings"] if text != notice],
+        variants=[_variant(variant, report["variants"]) for variant in report["variants"]],
+        pictures=pictures,
+        cases=[_case(hit, service) for hit in report["neighbours"][: past.shown]],
+    )
+
+
+def _variant(variant: dict[str, Any], variants: list[dict[str, Any]]) -> dict[str, Any]:
+    """The variant with its answer as safe markup, the words that differ from the other variant's marked."""
+    others = [other for other in variants if other is not variant and not other["error"]]
+    answer = marked_difference(variant["answer"], others[0]["answer"]) if others else paragraph(variant["answer"])
+    return variant | {"marked": Markup(answer)}
+
+
+def _case(hit: dict[str, Any], service: ModelService) -> dict[str, Any]:
+    try:
+        thumbnail = service.library.get(hit["id"]).thumbnail
+    except HerdLensError:  # removed from the library since
+        thumbnail = None
+    return hit | {"source": _inline(thumbnail) if thumbnail else None}
+
+
+def _inline(jpeg: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+
+
+@lru_cache(maxsize=1)
+def _template() -> Template:
+    folder = Path(__file__).with_name("templates")
+    environment = Environment(loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined)
+    return environment.get_template("report.html.j2")

@@ -1,0 +1,222 @@
+"""One report on the page: verdict first, then the reasons. Reads the stored JSON, so that a fresh report and one that
+was reopened after a restart look the same. Texts from models are data: shown escaped, never as markup."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import streamlit as st
+
+from services.schema import Request, Window
+from ui import report_cases
+from ui.desk import Desk
+from ui.feedback import ask_whether_right
+from ui.history_entry import Entry
+from ui.markup import bar, marked_difference, paragraph
+from ui.report_html import to_html
+from ui.session import guarded, words
+from ui.wording import clock, percent, plain
+
+if TYPE_CHECKING:
+    from services.model_service import ModelService
+
+Colour = Literal["orange", "blue", "gray"]
+BADGES: dict[str, tuple[str, Colour]] = {
+    "mounting": (":material/change_history:", "orange"),
+    "normal": (":material/circle:", "blue"),
+    "unclear": (":material/help:", "gray"),
+}
+STEP_SECONDS = ("inspect_s", "retrieve_s", "classify_s", "total_s")
+
+
+@dataclass(frozen=True)
+class Again:
+    """The user asks for the same clip once more, over another span or with other choices."""
+
+    request: Request
+    name: str
+
+
+def show(past: Entry, service: ModelService, current: Desk) -> Again | None:
+    """The whole report; what is returned is what the user wants done next."""
+    verdict, player = st.columns([3, 2])
+    with verdict:
+        _verdict(past)
+        ask_whether_right(past, service)
+    with player, guarded():
+        _player(past, current)
+    _warnings(past, service)
+    _side_by_side(past)
+    _frames(past)
+    with guarded():
+        report_cases.show(past, service, current)
+    again = _other_span(past, current)
+    _details(past)
+    _downloads(past, service)
+    return again
+
+
+def _verdict(past: Entry) -> None:
+    w, report = words(), past.report
+    with st.container(key=f"verdict-{report['verdict']}"):
+        st.header(w(f"verdict.{report['verdict']}"), anchor=False)
+        p = report["p_mounting"]
+        if p is None:
+            st.write(w("report.no_probability"))
+        else:
+            st.markdown(w("report.probability", words=w.likelihood(p), percent=percent(p)))
+            st.html(bar(p))
+        st.html(paragraph(report["reason"] or w(f"report.no_reason.{report['verdict']}"), "hl-reason"))
+        decided = report["decided_by"]
+        st.caption(w("report.decided", variant=w(f"variant.{decided['variant']}"), rule=w.rule(decided["rule"])))
+        clip = report["clip"]
+        start, end = clip["window"]
+        st.caption(w("report.window", start=clock(start), end=clock(end), total=clock(clip["duration_s"])))
+
+
+def _player(past: Entry, current: Desk) -> None:
+    w = words()
+    if past.clip_path is None:
+        st.caption(w("report.clip_gone"))
+        return
+    with st.spinner(w("report.preparing_video")):
+        path = current.playable(str(past.clip_path))
+    if path is None:
+        st.caption(w("report.video_too_long"))
+        return
+    start = int(past.report["clip"]["window"][0])
+    st.video(str(path), muted=True, start_time=start, alt=past.name)
+    clip = past.report["clip"]
+    st.caption(
+        f"{plain(past.name)} · "
+        + w("report.clip_facts", width=clip["width"], height=clip["height"], fps=f"{clip['fps']:g}")
+    )
+
+
+def _warnings(past: Entry, service: ModelService) -> None:
+    w = words()
+    told = [text for text in past.report["warnings"] if text != service.notice]
+    if told:
+        st.warning("\n".join(f"- {plain(w.sentence(text))}" for text in told), icon=":material/warning:")
+
+
+def _side_by_side(past: Entry) -> None:
+    w, variants = words(), past.report["variants"]
+    st.subheader(w("report.models") if len(variants) > 1 else w("report.model_says"), anchor=False)
+    if len(variants) > 1 and not any(variant["error"] for variant in variants):
+        agree = variants[0]["verdict"] == variants[1]["verdict"]
+        st.caption(w("report.agree") if agree else w("report.disagree"))
+    for column, variant in zip(st.columns(len(variants)), variants, strict=True):
+        others = [other for other in variants if other is not variant and not other["error"]]
+        with column, st.container(border=True):
+            _variant(variant, others[0] if others else None)
+
+
+def _variant(variant: dict[str, Any], other: dict[str, Any] | None) -> None:
+    w = words()
+    adapter = w("report.with_adapter", adapter=variant["adapter"]) if variant["adapter"] else ""
+    st.markdown(f"**{w('variant.' + variant['name'])}** {plain(adapter)}")
+    if variant["error"]:
+        st.error(plain(w.sentence(variant["error"])))
+        return
+    differs = other is not None and other["verdict"] != variant["verdict"]
+    sign, color = BADGES[variant["verdict"]]
+    mark = w("report.differs") if differs else ""
+    st.badge(w(f"verdict_word.{variant['verdict']}") + mark, icon=sign, color=color)
+    if variant["p_mounting"] is not None:
+        st.caption(w("report.p_alone", percent=percent(variant["p_mounting"])))
+    st.html(marked_difference(variant["answer"], other["answer"]) if other else paragraph(variant["answer"]))
+    if variant["text_verdict"] == "unparsed":
+        st.caption(w("report.unparsed"))
+    if variant["reasoning"]:
+        with st.expander(w("report.reasoning")):
+            st.html(paragraph(variant["reasoning"], "hl-text hl-quiet"))
+    st.caption(w("progress.seconds", seconds=f"{variant['seconds']:.1f}"))
+
+
+def _frames(past: Entry) -> None:
+    w = words()
+    times = past.report.get("frame_times_s", [])
+    if not past.frames:
+        return
+    st.subheader(w("report.frames", count=len(past.frames)), anchor=False)
+    st.caption(w("report.frames_help"))
+    with st.grid("auto", min_column_width=110, gap="xsmall", key="frames") as grid:
+        for picture, time_s in zip(past.frames, times, strict=False):
+            with grid.cell():
+                st.image(picture, caption=clock(time_s), width="stretch", alt=w("report.frame_at", time=clock(time_s)))
+
+
+def _other_span(past: Entry, current: Desk) -> Again | None:
+    """For a clip longer than the profile's window: choose which part is looked at; for any clip: look once more."""
+    w, clip = words(), past.report["clip"]
+    limit = current.profile.window_s
+    if past.clip_path is None or clip["duration_s"] <= limit:
+        return None
+    st.subheader(w("span.title"), anchor=False)
+    st.caption(w("span.help", seconds=f"{limit:.0f}", total=clock(clip["duration_s"])))
+    latest = max(clip["duration_s"] - limit, 0.0)
+    start = st.slider(
+        w("span.start"),
+        min_value=0.0,
+        max_value=latest,
+        value=min(float(clip["window"][0]), latest),
+        step=1.0,
+        format="%d s",
+        key=f"span_{past.id}",
+    )
+    st.caption(w("span.chosen", start=clock(start), end=clock(start + limit)))
+    if not st.button(w("span.go"), key=f"again_{past.id}", icon=":material/replay:"):
+        return None
+    variants = tuple(variant["name"] for variant in past.report["variants"])
+    tuned = [variant["adapter"] for variant in past.report["variants"] if variant["name"] == "tuned"]
+    window = Window(start, min(start + limit, clip["duration_s"]))
+    request = Request(str(past.clip_path), variants, past.report["retrieval"], tuned[0] if tuned else None, window)
+    return Again(request, past.name)
+
+
+def _details(past: Entry) -> None:
+    w, report = words(), past.report
+    with st.expander(w("report.details"), icon=":material/info:"):
+        adapters = [variant["adapter"] for variant in report["variants"] if variant["adapter"]]
+        rows = [
+            (w("about.base_model"), report.get("model", "")),
+            (w("options.adapter"), ", ".join(adapters) or w("about.none")),
+            (w("about.profile"), report["profile"]),
+            (w("options.retrieval"), w(f"retrieval.{report['retrieval']}")),
+            (w("report.quality"), f"{report['quality']['score']:.2f}"),
+            *(
+                (w(f"timing.{name}"), w("progress.seconds", seconds=f"{report['timings'][name]:.2f}"))
+                for name in STEP_SECONDS
+                if name in report["timings"]
+            ),
+            (w("report.created"), report.get("created_at", "")),
+            ("SHA-256", report["clip"]["sha256"]),
+        ]
+        st.table({w("about.item"): [row[0] for row in rows], w("about.value"): [plain(row[1]) for row in rows]})
+
+
+def _downloads(past: Entry, service: ModelService) -> None:
+    w = words()
+    name = f"herdlens_{past.id}"
+    with st.container(horizontal=True):
+        st.download_button(
+            w("report.download_html"),
+            data=lambda: to_html(past, service, w),
+            file_name=f"{name}.html",
+            mime="text/html",
+            on_click="ignore",
+            icon=":material/print:",
+            key=f"html_{past.id}",
+        )
+        st.download_button(
+            w("report.download_json"),
+            data=json.dumps(past.report, ensure_ascii=False, indent=2),
+            file_name=f"{name}.json",
+            mime="application/json",
+            on_click="ignore",
+            icon=":material/data_object:",
+            key=f"json_{past.id}",
+        )
