@@ -84,11 +84,22 @@ class Embedder:
             top, left, height, width = moving_region(rgb)
             rgb = rgb[:, top : top + height, left : left + width]
         video = torch.from_numpy(np.ascontiguousarray(rgb)).permute(0, 3, 1, 2)
-        pixels: torch.Tensor = self._processor(videos=[video], do_sample_frames=False, return_tensors="pt")["pixel_values"]
+        pixels: torch.Tensor = self._processor(videos=[video], do_sample_frames=False, return_tensors="pt")[
+            "pixel_values"
+        ]
         return pixels
 
     def _settings(self) -> dict[str, Any]:
-        keys = ("size", "crop_size", "do_resize", "do_center_crop", "resample", "rescale_factor", "image_mean", "image_std")
+        keys = (
+            "size",
+            "crop_size",
+            "do_resize",
+            "do_center_crop",
+            "resample",
+            "rescale_factor",
+            "image_mean",
+            "image_std",
+        )
         values = {key: str(getattr(self._processor, key, None)) for key in keys}
         return {**values, "crop": self.crop, "frames": self.frames, "rule": "uniform by position"}
 
