@@ -1,7 +1,8 @@
 """Stage ``cache``: what the frozen vision tower makes of each stored clip, kept for the stages that train on it.
 
-``features.npy`` beside a set's patches: (N, 8, 3, 28, 192) float16: per group of frames the pooled tokens and both
-deepstack levels, as the stock tower computes them from the saved (bfloat16-rounded) weights.
+``features-<tower>.npy`` beside a set's patches: (N, 8, 3, 28, 192) float16: per group of frames the pooled tokens and
+both deepstack levels, as the stock tower computes them from the saved (bfloat16-rounded) weights; the name carries the
+digest of the tower's weights, so that nothing stale is read.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from transformers import Qwen3VLForConditionalGeneration
 from training.demo import tower
 from training.demo.harvest import GROUPS, Stored
 from training.demo.progress import Progress
+from training.features import tower_digest
 
 
-def features(base: Path, stored: Stored, name: str = "features", batch: int = 16) -> NDArray[np.float16]:
+def features(base: Path, stored: Stored, batch: int = 16) -> NDArray[np.float16]:
     """The set's features, computed with the tower of ``base`` where they are not there yet."""
-    path = stored.folder / f"{name}.npy"
+    model = Qwen3VLForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
+    path = stored.folder / f"features-{tower_digest(model)[:16]}.npy"
     if path.exists():
         return np.load(path, mmap_mode="r")
-    model = Qwen3VLForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
     fast = tower.FastTower(model.model.visual).eval()
     part = path.with_suffix(".part")
     shape = (len(stored), GROUPS, 3, tower.TOKENS, model.config.vision_config.out_hidden_size)

@@ -73,7 +73,9 @@ def _opening(facts: Facts) -> str:
 def caption(facts: Facts) -> str:
     """A description of the whole clip, without a hint."""
     close = "two cows come close" if any(facts["close"]) else "no two cows come close"
-    return f"{sentence(_opening(facts))} {sentence(number(_lying(facts), 'lie'), number(_walking(facts), 'walk'), close)}"
+    return (
+        f"{sentence(_opening(facts))} {sentence(number(_lying(facts), 'lie'), number(_walking(facts), 'walk'), close)}"
+    )
 
 
 def scene_at(facts: Facts, group: int) -> str:

@@ -61,12 +61,12 @@ SETS = {
     s.name: s
     for s in (
         ClipSet("base", 0, 5000, degraded=0.3, dense=True),
-        ClipSet("adapter", 100_000, 4000, keep=True),
+        ClipSet("adapter", 100_000, 3000),
         ClipSet("library", 200_000, 332, keep=True),
-        ClipSet("calibration", 300_000, 800, keep=True),
-        ClipSet("test", 1_000_000, 1000, keep=True),
-        ClipSet("new", 2_000_000, 800, viewpoints="new", keep=True),
-        ClipSet("second", 3_000_000, 200, style="second", keep=True),
+        ClipSet("calibration", 300_000, 400),
+        ClipSet("test", 1_000_000, 500, keep=True),
+        ClipSet("new", 2_000_000, 400, viewpoints="new", keep=True),
+        ClipSet("second", 3_000_000, 150, style="second", keep=True),
     )
 }
 
@@ -104,7 +104,9 @@ def coded(frames: NDArray[np.uint8], times_s: NDArray[np.float64], crf: int) -> 
     """An H.264 mp4 of these frames (T, H, W, 3) at exactly these times."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": str(crf), "preset": "veryfast", "threads": "1"})
+        stream = container.add_stream(
+            "libx264", rate=25, options={"crf": str(crf), "preset": "veryfast", "threads": "1"}
+        )
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
         stream.codec_context.time_base = Fraction(1, 1000)
         for rgb, t in zip(frames, times_s, strict=True):

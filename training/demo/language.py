@@ -26,10 +26,18 @@ from transformers import AutoProcessor, Qwen3VLForConditionalGeneration, Qwen3VL
 
 from training.demo import tower
 from training.demo.cache import features
-from training.demo.corpus import Exercise, clip_exercise, echo_exercise, group_exercise, spoken_sentences, status_exercise
+from training.demo.corpus import (
+    Exercise,
+    clip_exercise,
+    echo_exercise,
+    group_exercise,
+    spoken_sentences,
+    status_exercise,
+)
 from training.demo.harvest import GROUPS, WORK, Stored, opened
 from training.demo.model import END, START, save
 from training.demo.progress import Progress
+from training.demo.together import Group, add_flags, group_of
 from training.demo.vision import schedule
 
 
@@ -37,13 +45,14 @@ from training.demo.vision import schedule
 class Settings:
     minutes_align: float = 4.0
     minutes: float = 10.0
-    batch_align: int = 48
-    batch: int = 12
+    batch_align: int = 24
+    batch: int = 8
     questions_align: int = 4
     questions: int = 6
     rate: float = 1.5e-3
+    matrix_rate: float = 0.02
     seed: int = 0
-    threads: int = 2
+    threads: int = 1
 
 
 class Layout:
@@ -134,9 +143,7 @@ def packed(
     causal = torch.ones(length, length, dtype=torch.bool).tril()
     same = (segments[:, :, None] == segments[:, None]) | (segments[:, None] == 0)
     stacked = torch.from_numpy(np.ascontiguousarray(seen.transpose(2, 0, 1, 3, 4))).float()
-    return Packed(
-        ids, positions, (same & causal)[:, None], ids == layout.pad_video, targets, stacked.flatten(1, 3)
-    )
+    return Packed(ids, positions, (same & causal)[:, None], ids == layout.pad_video, targets, stacked.flatten(1, 3))
 
 
 def loss_of(model: Qwen3VLForConditionalGeneration, batch: Packed) -> Tensor:
@@ -179,7 +186,8 @@ class Clips:
     def single(self, size: int, questions: int) -> Packed:
         chosen = [(*self.random.choice(self.clips), self.random.randrange(GROUPS)) for _ in range(size)]
         exercises = [
-            [group_exercise(note["facts"], group, self.random) for _ in range(questions)] for note, _, _, group in chosen
+            [group_exercise(note["facts"], group, self.random) for _ in range(questions)]
+            for note, _, _, group in chosen
         ]
         seen = np.stack([array[row, group : group + 1] for _, array, row, group in chosen])
         times = [[group_times(note)[group]] for note, _, _, group in chosen]
@@ -202,48 +210,62 @@ def group_times(note: dict[str, Any]) -> list[float]:
 
 
 def run(
-    name: str, model: Qwen3VLForConditionalGeneration, batches: Callable[[], Packed], minutes: float, settings: Settings
+    name: str,
+    model: Qwen3VLForConditionalGeneration,
+    batches: Callable[[], Packed],
+    minutes: float,
+    settings: Settings,
+    group: Group,
 ) -> float:
     """Train the text model for ``minutes``; returns the last mean loss."""
-    text = [p for n, p in model.named_parameters() if ".visual." not in n]
-    matrices = [p for n, p in model.named_parameters() if ".visual." not in n and p.ndim == 2 and "layers." in n]
-    chosen = {id(p) for p in matrices}
-    others = [p for p in text if id(p) not in chosen]
+    named = [(n, p) for n, p in model.named_parameters() if ".visual." not in n]
+    text = [p for _, p in named]
+    matrices = [p for n, p in named if p.ndim == 2 and "layers." in n]
+    others = [p for n, p in named if not (p.ndim == 2 and "layers." in n)]
     opts: list[torch.optim.Optimizer] = [
-        torch.optim.Muon(matrices, lr=0.01, weight_decay=0.05),
+        torch.optim.Muon(matrices, lr=settings.matrix_rate, weight_decay=0.05),
         torch.optim.AdamW(others, lr=settings.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True),
     ]
     rates = [g["lr"] for o in opts for g in o.param_groups]
     progress = Progress(name, int(minutes * 60))
-    began, shown, mean, step = time.monotonic(), 0, 0.0, 0
-    while (spent := time.monotonic() - began) < minutes * 60:
-        for group, rate in zip([g for o in opts for g in o.param_groups], rates, strict=True):
-            group["lr"] = rate * schedule(spent / (minutes * 60))
+    began, shown, mean, step, spent = time.monotonic(), 0, 0.0, 0, 0.0
+    while spent < minutes * 60:
+        for part, rate in zip([g for o in opts for g in o.param_groups], rates, strict=True):
+            part["lr"] = rate * schedule(spent / (minutes * 60))
         with torch.autocast("cpu", torch.bfloat16):
             loss = loss_of(model, batches())
         loss.backward()
+        spent = group.mean(text, time.monotonic() - began)
         nn.utils.clip_grad_norm_(text, 1.0)
         for opt in opts:
             opt.step()
             opt.zero_grad(set_to_none=True)
-        mean = float(loss) if step == 0 else 0.97 * mean + 0.03 * float(loss)
+        mean = loss.item() if step == 0 else 0.97 * mean + 0.03 * loss.item()
         step += 1
-        if int(spent) > shown:
+        if int(spent) > shown and group.rank == 0:
             progress.step(f"step {step}: loss {mean:.3f}", int(spent) - shown)
             shown = int(spent)
     return mean
 
 
-def train(base: Path, out: Path, sets: list[Stored], settings: Settings) -> None:
+def train(base: Path, out: Path, sets: list[Stored], settings: Settings, group: Group | None = None) -> None:
     """Train the text model of ``base`` on these sets and write the whole bundle to ``out``."""
+    group = group or Group(0, 1, None)
     torch.manual_seed(settings.seed)
     torch.set_num_threads(settings.threads)
     of = AutoProcessor.from_pretrained(base)
     model = Qwen3VLForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
-    clips = Clips(Layout(of, model), [(s, features(base, s)) for s in sets], settings.seed)
-    run("align", model, lambda: clips.single(settings.batch_align, settings.questions_align), settings.minutes_align, settings)
-    run("language", model, lambda: clips.whole(settings.batch, settings.questions), settings.minutes, settings)
-    save(model, of, out)
+    for number, stored in enumerate(sets):
+        if number % group.workers == group.rank:
+            features(base, stored)
+    group.wait()
+    clips = Clips(Layout(of, model), [(s, features(base, s)) for s in sets], settings.seed + group.rank)
+    align = (settings.batch_align, settings.questions_align)
+    whole = (settings.batch, settings.questions)
+    run("align", model, lambda: clips.single(*align), settings.minutes_align, settings, group)
+    run("language", model, lambda: clips.whole(*whole), settings.minutes, settings, group)
+    if group.rank == 0:
+        save(model, of, out)
 
 
 def main() -> None:
@@ -253,11 +275,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--minutes-align", type=float, default=Settings.minutes_align)
     parser.add_argument("--minutes", type=float, default=Settings.minutes)
-    parser.add_argument("--sets", nargs="+", default=["base"])
+    add_flags(parser)
+    parser.add_argument("--sets", nargs="+", default=["base", "adapter"])
     a = parser.parse_args()
     settings = Settings(minutes_align=a.minutes_align, minutes=a.minutes)
     sets = [opened(name, a.work) for name in a.sets]
-    train(a.base or a.work / "vision", a.out or a.work / "base", sets, settings)
+    train(a.base or a.work / "vision", a.out or a.work / "base", sets, settings, group_of(a))
 
 
 if __name__ == "__main__":

@@ -111,7 +111,9 @@ def processor(texts: Iterable[str]) -> Qwen3VLProcessor:
     return Qwen3VLProcessor(
         image_processor=Qwen2VLImageProcessor(size=sizes, **common, **normal),
         tokenizer=tokenizer(texts),
-        video_processor=Qwen3VLVideoProcessor(size={"shortest_edge": 16384, "longest_edge": 30400 * 16}, **common, **normal),
+        video_processor=Qwen3VLVideoProcessor(
+            size={"shortest_edge": 16384, "longest_edge": 30400 * 16}, **common, **normal
+        ),
         chat_template=CHAT_TEMPLATE,
     )
 

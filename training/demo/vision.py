@@ -24,13 +24,25 @@ from torch import Tensor, nn
 from torch.nn import functional as fn
 
 from training.demo import tower
+from training.demo.corpus import tokenizer_texts
 from training.demo.harvest import DEGRADATIONS, GROUPS, WORK, Stored, opened
 from training.demo.model import processor, random_model, save
 from training.demo.progress import Progress
+from training.demo.references import reason_of
+from training.demo.together import Group, add_flags, group_of
 
 CLASSES = {"part": 6, "animal_pose": 7}
 """Targets that are class numbers; all others are values."""
-SCALE = {"cow": 1.0, "height": 1.0, "pitch": 3.0, "facing": 0.5, "motion": 1.0, "overlap": 1.0, "coat": 0.5, "distance": 0.5}
+SCALE = {
+    "cow": 1.0,
+    "height": 1.0,
+    "pitch": 3.0,
+    "facing": 0.5,
+    "motion": 1.0,
+    "overlap": 1.0,
+    "coat": 0.5,
+    "distance": 0.5,
+}
 """Weight of each value's squared error."""
 OUTPUTS = (1.0, 0.3, 0.3)
 """Weights of the pooled output and the deepstack levels."""
@@ -43,9 +55,9 @@ class Settings:
     minutes: float = 25.0
     batch: int = 64
     rate: float = 1.5e-3
-    matrix_rate: float = 0.01
+    matrix_rate: float = 0.02
     seed: int = 0
-    threads: int = 2
+    threads: int = 1
 
 
 class Heads(nn.Module):
@@ -163,70 +175,77 @@ def schedule(part: float) -> float:
     return min(1.0, part / 0.02) * (0.5 + 0.5 * math.cos(math.pi * min(1.0, part)))
 
 
-def train(visual: nn.Module, sets: list[Stored], settings: Settings, resume: Path | None = None) -> dict[str, float]:
+def train(
+    visual: nn.Module, sets: list[Stored], settings: Settings, resume: Path | None = None, group: Group | None = None
+) -> dict[str, float]:
     """Train in place for ``settings.minutes``; ``resume`` is a checkpoint that is written every two minutes and read
     if it exists. Returns the last losses."""
+    group = group or Group(0, 1, None)
     torch.manual_seed(settings.seed)
     torch.set_num_threads(settings.threads)
-    data = Groups(sets, settings.seed)
+    data = Groups(sets, settings.seed + group.rank)
     fast = tower.FastTower(visual)
     heads = nn.ModuleList(Heads(fast.visual.config.out_hidden_size, data.channels()) for _ in OUTPUTS)
     whole = nn.ModuleDict({"fast": fast, "heads": heads})
+    parameters = list(whole.parameters())
     opts = optimisers(whole, settings)
-    rates = [group["lr"] for opt in opts for group in opt.param_groups]
-    spent = 0.0
+    rates = [part["lr"] for opt in opts for part in opt.param_groups]
+    before = 0.0
     if resume is not None and resume.exists():
         state = torch.load(resume, weights_only=True)
         whole.load_state_dict(state["weights"])
         for opt, saved in zip(opts, state["optimisers"], strict=True):
             opt.load_state_dict(saved)
-        spent = state["spent"]
-        data.random = np.random.default_rng([settings.seed, int(spent)])
+        before = state["spent"]
+        data.random = np.random.default_rng([settings.seed + group.rank, int(before)])
     progress = Progress("vision", int(settings.minutes * 60))
+    progress.step(count=int(before))
     running: dict[str, float] = {}
     began = saved_at = time.monotonic()
-    shown = 0
+    spent, shown = before, int(before)
     for step, (x, targets, kind, level) in enumerate(data.batches(settings.batch)):
-        now = time.monotonic()
-        part = (spent + now - began) / (settings.minutes * 60)
-        if part >= 1:
+        if spent >= settings.minutes * 60:
             break
-        for group, rate in zip([g for o in opts for g in o.param_groups], rates, strict=True):
-            group["lr"] = rate * schedule(part)
-        with torch.autocast("cpu", torch.bfloat16):
-            seen = fast(x)
-            total = torch.zeros(())
-            for weight, head, tokens in zip(OUTPUTS, heads, (seen.pooled, *seen.deep), strict=True):
-                losses = loss_of(head, tokens, targets, kind, level)
-                total = total + weight * sum(losses.values())
-                if weight == 1.0:
-                    named = losses
-        total.backward()
-        nn.utils.clip_grad_norm_(whole.parameters(), 1.0)
+        for part, rate in zip([g for o in opts for g in o.param_groups], rates, strict=True):
+            part["lr"] = rate * schedule(spent / (settings.minutes * 60))
+        named = _backward(fast, heads, (x, targets, kind, level))
+        spent = group.mean(parameters, before + time.monotonic() - began)
+        nn.utils.clip_grad_norm_(parameters, 1.0)
         for opt in opts:
             opt.step()
             opt.zero_grad(set_to_none=True)
         if step % 10 == 0:
             for name, value in named.items():
-                running[name] = 0.9 * running.get(name, float(value)) + 0.1 * float(value)
-        seconds = int(spent + now - began)
-        if seconds > shown:
+                running[name] = 0.9 * running.get(name, value) + 0.1 * value
+        if int(spent) > shown and group.rank == 0:
             words = " ".join(f"{name} {value:.3f}" for name, value in running.items())
-            progress.step(f"step {step}: {words}", seconds - shown)
-            shown = seconds
-        if resume is not None and now - saved_at > 120:
-            saved_at = now
-            _checkpoint(resume, whole, opts, spent + now - began)
-    if resume is not None:
+            progress.step(f"step {step}: {words}", int(spent) - shown)
+            shown = int(spent)
+        if resume is not None and group.rank == 0 and time.monotonic() - saved_at > 120:
+            saved_at = time.monotonic()
+            _checkpoint(resume, whole, opts, spent)
+    if resume is not None and group.rank == 0:
         _checkpoint(resume, whole, opts, settings.minutes * 60)
     return running
 
 
+def _backward(fast: tower.FastTower, heads: nn.ModuleList, batch: tuple[Any, ...]) -> dict[str, float]:
+    """Gradients of one batch; returns the losses of the pooled output."""
+    x, targets, kind, level = batch
+    total, named = torch.zeros(()), {}
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = fast(x)
+        for weight, head, tokens in zip(OUTPUTS, heads, (seen.pooled, *seen.deep), strict=True):
+            losses = loss_of(head, tokens, targets, kind, level)
+            total = total + weight * sum(losses.values())
+            named = named or {name: value.item() for name, value in losses.items()}
+    total.backward()
+    return named
+
+
 def _checkpoint(path: Path, whole: nn.Module, opts: list[torch.optim.Optimizer], spent: float) -> None:
     part = path.with_suffix(".part")
-    torch.save(
-        {"weights": whole.state_dict(), "optimisers": [opt.state_dict() for opt in opts], "spent": spent}, part
-    )
+    torch.save({"weights": whole.state_dict(), "optimisers": [opt.state_dict() for opt in opts], "spent": spent}, part)
     part.replace(path)
 
 
@@ -236,17 +255,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--minutes", type=float, default=Settings.minutes)
     parser.add_argument("--batch", type=int, default=Settings.batch)
+    parser.add_argument("--threads", type=int, default=Settings.threads)
+    add_flags(parser)
     parser.add_argument("--sets", nargs="+", default=["base"])
-    arguments = parser.parse_args()
-    sets = [opened(name, arguments.work) for name in arguments.sets]
-    out = arguments.out or arguments.work / "vision"
-    from training.demo.corpus import tokenizer_texts
-
-    reasons = [note["annotation"]["conversations"][1]["value"] for s in sets for note in s.notes[:1500] if note["annotation"]]
+    a = parser.parse_args()
+    sets = [opened(name, a.work) for name in a.sets]
+    out = a.out or a.work / "vision"
+    reasons = [reason_of(note) for s in sets for note in s.notes[:1000]]
     of = processor(tokenizer_texts(reasons))
     model = random_model(of)
-    train(model.model.visual, sets, Settings(minutes=arguments.minutes, batch=arguments.batch), out.with_suffix(".resume"))
-    save(model, of, out)
+    settings = Settings(minutes=a.minutes, batch=a.batch, threads=a.threads)
+    train(model.model.visual, sets, settings, out.with_suffix(".resume"), group_of(a))
+    if a.rank == 0:
+        save(model, of, out)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,79 @@
+"""Stage ``adapter``: the mounting adapter, by the same training as ``training/Qlora_train.py`` does for anybody.
+
+The only difference is where the pictures come from: the clips are rendered ones whose vision features are cached
+already, so nothing is decoded twice. Reference cases in the prompts come from the shipped library's clips.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoProcessor
+
+from services.dialog import Dialog, contract
+from services.settings import Profile
+from training.data import Sample
+from training.demo import tower
+from training.demo.harvest import GROUPS, Stored
+from training.demo.references import reason_of
+from training.features import ClipFeatures, expansion_for
+from training.settings import TrainConfig
+from training.trainer import train
+
+
+def samples(stored: Stored, features: NDArray[np.float16], dialog: Dialog) -> list[Sample]:
+    """The set's clips as training samples with ready features (clips, 8, 3, 28, width)."""
+    return [_sample(stored, features, dialog, row, note) for row, note in enumerate(stored.notes)]
+
+
+def digest(stored: Stored, note: dict[str, Any]) -> str:
+    """Identity of a rendered clip: what it was rendered from."""
+    return hashlib.sha256(f"{stored.folder.name}:{note['seed']}".encode()).hexdigest()
+
+
+def _sample(stored: Stored, features: NDArray[np.float16], dialog: Dialog, row: int, note: dict[str, Any]) -> Sample:
+    grid = torch.tensor([[GROUPS, *tower.GRID]])
+    expansion = expansion_for(dialog, np.asarray(note["times_s"]), grid)
+
+    def seen() -> ClipFeatures:
+        levels = torch.from_numpy(np.asarray(features[row], np.float32)).transpose(0, 1).flatten(1, 2)
+        return ClipFeatures(levels[0], levels[1:], grid, expansion)
+
+    return Sample(
+        digest=digest(stored, note),
+        features=seen,
+        label=note["facts"]["label"],
+        reason=reason_of(note),
+        metadata={"light": note["facts"]["light"], "kind": note["facts"]["kind"]},
+    )
+
+
+def fine_tune(
+    profile: Profile,
+    base: Path,
+    output: Path,
+    clips: tuple[Stored, NDArray[np.float16], NDArray[np.float32]],
+    library: tuple[Stored, NDArray[np.float16], NDArray[np.float32]],
+    **settings: Any,
+) -> None:
+    """Train on ``clips`` with cases from ``library``; each is (set, features, embedder's vectors)."""
+    processor = AutoProcessor.from_pretrained(base)
+    dialog = Dialog(processor, contract(processor, profile.sampling, profile.min_pixels, profile.max_pixels))
+    own, cases = samples(clips[0], clips[1], dialog), samples(library[0], library[1], dialog)
+    vectors = {s.digest: clips[2][row] for row, s in enumerate(own)}
+    vectors |= {s.digest: library[2][row] for row, s in enumerate(cases)}
+    config = TrainConfig(
+        model=str(base),
+        output=output,
+        frames=profile.frames,
+        window_s=profile.window_s,
+        min_pixels=profile.min_pixels,
+        max_pixels=profile.max_pixels,
+        **settings,
+    )
+    train(config, own, references=cases, vectors=vectors)

@@ -1,0 +1,82 @@
+"""Stage ``calibrate``: the verdict rule's numbers per retrieval mode and variant, fitted on the calibration set.
+
+A logistic regression on the model's logit and the neighbours' vote (seeds below 1,000,000, never trained on), then
+two thresholds: the narrowest *unclear* band that keeps the share of wrong verdicts among the answered at RISK or below.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from agent.verdict import logit
+from services.schema import Calibration
+
+RISK = 0.02
+F64 = NDArray[np.float64]
+
+
+def features(p_vlm: F64, votes: F64 | None) -> F64:
+    """(N, 2): what the rule weighs, see ``Calibration``."""
+    logits = np.array([logit(float(p)) for p in p_vlm])
+    return np.stack([logits, np.zeros_like(logits) if votes is None else 2 * votes - 1], 1)
+
+
+def fit(p_vlm: F64, votes: F64 | None, mounting: NDArray[np.bool_]) -> Calibration:
+    """The rule for one mode and variant. A weight never falls below zero: a model that is wrong more often than
+    right is given no say rather than a reversed one."""
+    x = features(p_vlm, votes)
+    scale = np.array([max(x[:, 0].std(), 1e-6), 1.0])
+    used = [0] if votes is None else [0, 1]
+    weights, bias = np.zeros(2), 0.0
+    while used:
+        model = LogisticRegression(C=1.0).fit((x / scale)[:, used], mounting)
+        if (model.coef_[0] >= 0).all():
+            weights[used] = model.coef_[0] / scale[used]
+            bias = float(model.intercept_[0])
+            break
+        used = [c for c, w in zip(used, model.coef_[0], strict=True) if w >= 0]
+    p = 1 / (1 + np.exp(-(bias + x @ weights)))
+    below, above = thresholds(p, mounting)
+    return Calibration(
+        round(bias, 4), round(float(weights[0]), 5), round(float(weights[1]), 5), round(below, 4), round(above, 4)
+    )
+
+
+def thresholds(p: F64, mounting: NDArray[np.bool_], risk: float = RISK) -> tuple[float, float]:
+    """(normal_below, mounting_above): the narrowest band around ½ outside of which at most ``risk`` are wrong; where
+    none is, the band that leaves the surest tenth of verdicts on each side."""
+    for half in np.arange(0.0, 0.4951, 0.005):
+        low, high = 0.5 - half, 0.5 + half
+        answered = (p <= low) | (p >= high)
+        wrong = ((p >= high) & ~mounting) | ((p <= low) & mounting)
+        if answered.sum() >= 20 and wrong.sum() / answered.sum() <= risk:
+            return float(low), float(high)
+    return float(min(0.45, np.quantile(p, 0.02))), float(max(0.55, np.quantile(p, 0.98)))
+
+
+def write(path: Path, rules: Mapping[str, Mapping[str, Calibration]], digests: Mapping[str, Any]) -> None:
+    """calibration.json; ``digests``: preprocessing, base, embedder (strings) and adapter (name to digest)."""
+    table = {
+        **digests,
+        "rules": {
+            mode: {
+                variant: {
+                    "bias": c.bias,
+                    "weight_vlm": c.weight_vlm,
+                    "weight_vote": c.weight_vote,
+                    "normal_below": c.normal_below,
+                    "mounting_above": c.mounting_above,
+                }
+                for variant, c in variants.items()
+            }
+            for mode, variants in rules.items()
+        },
+    }
+    path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,229 @@
+"""The card's figures, measured on held-out seeds: ``python -m training.demo.figures``.
+
+Reads the shipped bundle and the rendered sets of the work folder (renders what is missing), writes
+``figures.json`` beside the bundle's card. Scores are those of serving (float32, unquantised, uncalibrated softmax at
+one half unless *rule* is said: then the calibrated rule with the neighbours' vote, *unclear* counted apart).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
+
+from agent.prompts import mounting_question
+from agent.verdict import combine, reason_of, text_verdict
+from services.calibration import read_calibration
+from services.novelty import NoveltyModel
+from services.schema import RetrievalMode
+from services.settings import profile
+from training.demo import tower
+from training.demo.annotate import LIGHTS, NUMBERS
+from training.demo.bundle import BUNDLE, Bundle, Seen
+from training.demo.calibrate import F64
+from training.demo.general import QUESTIONS, asked
+from training.demo.harvest import WORK
+from training.demo.scoring import MODES, mounting_scores, probabilities
+from training.demo.statistics import area_under_curve, balanced, share
+from training.demo.writing import written
+
+SHORT = ("brief", "failed", "hidden")
+CAPTIONS = 240
+REASONS = 160
+ROWS = dict[str, str]
+
+
+@dataclass
+class Figures:
+    """Tables by title; each row is a name and what was measured."""
+
+    tables: dict[str, ROWS] = field(default_factory=dict)
+
+    def add(self, table: str, row: str, value: object) -> None:
+        self.tables.setdefault(table, {})[row] = value if isinstance(value, str) else str(value)
+
+
+def mounting(figures: Figures, bundle: Bundle, seen: Seen, title: str) -> None:
+    """Both variants, all modes, on one set."""
+    truth = seen.mounting
+    shown = {mode: bundle.neighbours.shown(seen.vectors, mode) for mode in MODES}
+    votes = bundle.neighbours.votes(seen.vectors, profile("demo").neighbours)
+    rules = read_calibration(bundle.folder / "calibration.json")
+    for variant, model in bundle.models.items():
+        scores = mounting_scores(model, seen.stored.notes, seen.features, shown)
+        for mode in MODES:
+            p = probabilities(scores[mode])
+            name = f"{variant}, {mode}"
+            figures.add(title, f"{name}: balanced accuracy", balanced(p >= 0.5, truth))
+            figures.add(title, f"{name}: AUC", f"{area_under_curve(p, truth):.3f}")
+            rule = rules.rule(mode, variant)
+            fused = np.array(
+                [combine(float(a), None if mode == "off" else float(v), rule) for a, v in zip(p, votes, strict=True)]
+            )
+            _rule(figures, title, name, fused, truth, rule.normal_below, rule.mounting_above)
+            if variant == "tuned" and mode in ("off", "contrastive"):
+                _kinds(figures, f"{title}: {name}", p >= 0.5, seen)
+            if variant == "base" and mode == "contrastive":
+                _gain(figures, title, scores, truth)
+
+
+def _rule(figures: Figures, title: str, name: str, p: F64, truth: NDArray[np.bool_], low: float, high: float) -> None:
+    answered = (p <= low) | (p >= high)
+    right = (p >= 0.5) == truth
+    figures.add(title, f"{name}, rule: answered", share(answered))
+    figures.add(title, f"{name}, rule: right among answered", share(right[answered]))
+
+
+def _kinds(figures: Figures, title: str, said: NDArray[np.bool_], seen: Seen) -> None:
+    """By light and by kind: recall of the mounting kinds, specificity of the look-alikes."""
+    kinds = np.array([note["facts"]["kind"] for note in seen.stored.notes])
+    night = np.array([note["facts"]["light"] == "night" for note in seen.stored.notes])
+    right = said == seen.mounting
+    figures.add(title, "recall", share(right[seen.mounting]))
+    figures.add(title, "specificity", share(right[~seen.mounting]))
+    figures.add(title, "night, balanced accuracy", balanced(said[night], seen.mounting[night]))
+    figures.add(title, "day, balanced accuracy", balanced(said[~night], seen.mounting[~night]))
+    figures.add(title, "recall on brief, failed and partly hidden", share(right[np.isin(kinds, SHORT)]))
+    for kind in sorted(set(kinds)):
+        name = "recall" if seen.mounting[kinds == kind][0] else "specificity"
+        figures.add(title, f"{name}, {kind.replace('_', ' ')}", share(right[kinds == kind]))
+
+
+def _gain(
+    figures: Figures, title: str, scores: dict[RetrievalMode, NDArray[np.float32]], truth: NDArray[np.bool_]
+) -> None:
+    """What contrastive cases give the base, paired by clip, with a normal interval of the difference."""
+    right = {mode: ((probabilities(scores[mode]) >= 0.5) == truth).astype(float) for mode in ("off", "contrastive")}
+    difference = right["contrastive"] - right["off"]
+    half = 1.96 * difference.std(ddof=1) / np.sqrt(len(difference))
+    figures.add(title, "base, gain from contrastive cases", f"{difference.mean():+.3f} ± {half:.3f}")
+
+
+def general(figures: Figures, bundle: Bundle, seen: Seen, title: str) -> None:
+    """The base's answers to general questions, with the share of the commonest answer."""
+    for name, (answered, true) in asked(bundle.models["base"], seen.stored.notes, seen.features).items():
+        majority = np.bincount(true).max() / len(true)
+        figures.add(
+            title, name, f"{share(answered == true)}, commonest answer {majority:.3f} of {len(QUESTIONS[name][1])}"
+        )
+
+
+def leak(figures: Figures, bundle: Bundle, seen: Seen) -> None:
+    """Whether the base's captions give the label away in other words."""
+    notes = seen.stored.notes[:CAPTIONS]
+    texts = written(bundle.models["base"], notes, seen.features[:CAPTIONS], ["Describe this video."] * len(notes))
+    truth = seen.mounting[: len(texts)]
+    words = CountVectorizer(ngram_range=(1, 2), token_pattern=r"[a-z]+").fit_transform(t.lower() for t in texts)
+    said = cross_val_predict(LogisticRegression(C=0.3, max_iter=2000), words, truth, cv=5).astype(bool)
+    figures.add("Base, captions", "label from a bag of words and pairs, balanced accuracy", balanced(said, truth))
+    for text in texts[:3]:
+        figures.add("Base, captions", f"example {texts.index(text) + 1}", text)
+
+
+def reasons(figures: Figures, bundle: Bundle, seen: Seen) -> None:
+    """The tuned answers' text against what happened."""
+    notes = seen.stored.notes[:REASONS]
+    texts = written(bundle.models["tuned"], notes, seen.features[:REASONS], [mounting_question()] * len(notes), 100)
+    found = [_reason(text, note) for text, note in zip(texts, notes, strict=True)]
+    for name in ("verdict", "behaviour", "light", "animals", "all three", "times within 1 s"):
+        figures.add("Tuned, written answers", name, share([row[name] for row in found if name in row]))
+    for number, text in enumerate(texts[:3], 1):
+        figures.add("Tuned, written answers", f"example {number}", reason_of(text))
+
+
+_DEEDS = {
+    "mount": ("mounts", "mount "), "chin_resting": ("chin",), "head_pushing": ("pushes",), "sniffing": ("sniffs",),
+    "following": ("follows",), "lying_down": ("lies down",), "getting_up": ("gets up",), "walking_past": ("walks past",),
+    "feeding": ("feeds",), "front_raised": ("step",), "standing_close": ("stands close",), "passing_behind": ("passes",),
+}  # fmt: skip
+
+
+def _reason(text: str, note: dict[str, Any]) -> dict[str, bool]:
+    facts, reason = note["facts"], reason_of(text).lower()
+    truth = facts["label"] == "mounting"
+    deed = "mount" if truth else facts["kind"]
+    count = note["annotation"]["metadata"]["animals"]
+    row = {
+        "verdict": text_verdict(text) == facts["label"],
+        "behaviour": any(word in reason for word in _DEEDS[deed]),
+        "light": LIGHTS[facts["light"]] in reason,
+        "animals": f"{NUMBERS[count]} cow" in reason,
+    }
+    row["all three"] = row["behaviour"] and row["light"] and row["animals"]
+    times = re.search(r"from (\d+\.\d) s to (\d+\.\d) s", reason)
+    row["times within 1 s"] = bool(times) and all(
+        abs(float(said) - true) <= 1.0
+        for said, true in zip(times.groups() if times else (), facts["act"], strict=False)
+    )
+    return row
+
+
+def retrieval(figures: Figures, bundle: Bundle, seen: Seen, title: str) -> None:
+    """Labels and light of the nearest references."""
+    nearest = np.argsort(-(seen.vectors @ bundle.neighbours.vectors.T), 1)[:, :5]
+    night = np.array([note["facts"]["light"] == "night" for note in bundle.neighbours.notes])
+    own = np.array([note["facts"]["light"] == "night" for note in seen.stored.notes])
+    votes = bundle.neighbours.labels[nearest].mean(1) > 0.5
+    figures.add("Embedder", f"{title}: label by 5 nearest", share(votes == seen.mounting))
+    figures.add(
+        "Embedder", f"{title}: label of the nearest", share(bundle.neighbours.labels[nearest[:, 0]] == seen.mounting)
+    )
+    same = (night[nearest] == own[:, None]).mean()
+    figures.add("Embedder", f"{title}: neighbours of the same light", f"{same:.3f} (by chance about 0.51)")
+
+
+def novelty(figures: Figures, bundle: Bundle, seen: Seen, title: str) -> None:
+    """Share of clips inside the limit."""
+    model = NoveltyModel.load(bundle.folder / "embedder")
+    count = min(200, len(seen.stored))
+    inside = []
+    for row in range(count):
+        pictures = tower.pictures(np.asarray(seen.stored.patches[row]))
+        inside.append(float(model.distances(pictures, seen.vectors[row]).max()) <= model.limit)
+    figures.add("Unlike the training clips", f"{title}: inside the limit", share(inside))
+
+
+def measured(bundle: Bundle, sets: Sequence[str]) -> Figures:
+    """All tables; ``sets`` among test, new, second."""
+    figures = Figures()
+    titles = {"test": "training viewpoints", "new": "new viewpoints", "second": "second style"}
+    for name in sets:
+        seen, title = bundle.seen(name), titles[name]
+        mounting(figures, bundle, seen, f"Mounting, {title}")
+        if name != "second":
+            general(figures, bundle, seen, f"Base, general questions, {title}")
+        retrieval(figures, bundle, seen, title)
+        novelty(figures, bundle, seen, title)
+        if name == "test":
+            leak(figures, bundle, seen)
+            reasons(figures, bundle, seen)
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure the card's figures on held-out seeds.")
+    parser.add_argument("--bundle", type=Path, default=BUNDLE)
+    parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--sets", nargs="+", default=["test", "new", "second"], choices=["test", "new", "second"])
+    a = parser.parse_args()
+    figures = measured(Bundle(a.bundle, a.work), a.sets)
+    text = json.dumps(figures.tables, indent=1, ensure_ascii=False)
+    (a.bundle / "figures.json").write_text(text + "\n", encoding="utf-8")
+    for title, rows in figures.tables.items():
+        print(f"\n{title}")
+        for name, value in rows.items():
+            print(f"  {name}: {value}")
+
+
+if __name__ == "__main__":
+    main()

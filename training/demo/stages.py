@@ -1,0 +1,145 @@
+"""The builder's stages: each reads the work folder or what was shipped by the stage before it, and writes its part."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from transformers import AutoProcessor
+
+from services.adapters import AdapterRegistry
+from services.dialog import contract
+from services.embedder import Embedder
+from services.settings import profile
+from training.demo import novelty_fit, references, samples, tower, video_mae
+from training.demo.adapter import fine_tune
+from training.demo.bundle import Bundle
+from training.demo.calibrate import fit, write
+from training.demo.card import write_card
+from training.demo.figures import measured
+from training.demo.harvest import harvest, opened
+from training.demo.scoring import MODES, mounting_scores, probabilities
+from training.demo.together import launch
+
+RECODED = 160
+"""Calibration clips that are also coded anew for the novelty measure."""
+REFERENCE_VECTORS = 1500
+"""Training vectors that the novelty measure compares with."""
+LANGUAGE_SETS = ("base", "adapter")
+"""What the base is trained on; the adapter's own clips are among them, but never with the mounting question."""
+
+
+def clips(bundle: Bundle) -> None:
+    """Render every set that is trained on; held-out sets are rendered by the card."""
+    harvest(["base", "adapter", "library", "calibration"], bundle.work)
+
+
+def vision(bundle: Bundle) -> None:
+    launch("training.demo.vision", ["--work", str(bundle.work), "--batch", "48"], bundle.work)
+
+
+def base(bundle: Bundle) -> None:
+    """The text model on the frozen tower; the tower comes from the work folder, or from the shipped base."""
+    start = bundle.work / "vision" if (bundle.work / "vision").exists() else bundle.base
+    flags = ["--work", str(bundle.work), "--base", str(start), "--out", str(bundle.base), "--sets", *LANGUAGE_SETS]
+    launch("training.demo.language", flags, bundle.work)
+
+
+def embedder(bundle: Bundle) -> None:
+    sets = [opened(name, bundle.work) for name in ("base", "adapter")]
+    folder = bundle.folder / "embedder"
+    shutil.rmtree(folder, ignore_errors=True)
+    video_mae.save(video_mae.train(sets, video_mae.Settings()), folder)
+
+
+def library(bundle: Bundle) -> None:
+    seen_vectors = video_mae.vectors(bundle.embedder, opened("library", bundle.work))
+    provenance = Embedder(bundle.folder / "embedder").provenance
+    references.build(opened("library", bundle.work), seen_vectors, provenance, bundle.folder / "library")
+
+
+def novelty(bundle: Bundle) -> None:
+    originals = opened("calibration", bundle.work)
+    again = [novelty_fit.recoded(note["seed"]) for note in originals.notes[-RECODED:]]
+    again_vectors = video_mae.vectors_of(bundle.embedder, np.stack([tower.patches(clip) for clip in again]))
+    own = video_mae.vectors(bundle.embedder, originals)
+    trained = video_mae.vectors(bundle.embedder, opened("adapter", bundle.work), limit=REFERENCE_VECTORS)
+    novelty_fit.fit(originals, own, again, again_vectors, trained).save(bundle.folder / "embedder")
+
+
+def adapter(bundle: Bundle) -> None:
+    own, cases = bundle.seen("adapter"), bundle.seen("library")
+    shutil.rmtree(bundle.adapter, ignore_errors=True)
+    fine_tune(
+        profile("demo"),
+        bundle.base,
+        bundle.adapter,
+        (own.stored, own.features, own.vectors),
+        (cases.stored, cases.features, cases.vectors),
+        **ADAPTER,
+    )
+
+
+ADAPTER = {"epochs": 6, "batch": 16, "validation_share": 0.04, "patience": 6, "save_every": 100}
+
+
+def sample_clips(bundle: Bundle) -> None:
+    samples.write(bundle.folder / "samples")
+
+
+def calibrate(bundle: Bundle) -> None:
+    """The rule per mode and variant, with the digests of everything it was fitted for."""
+    seen = bundle.seen("calibration")
+    shown = {mode: bundle.neighbours.shown(seen.vectors, mode) for mode in MODES}
+    votes = bundle.neighbours.votes(seen.vectors, profile("demo").neighbours)
+    rules: dict[str, dict[str, object]] = {mode: {} for mode in MODES}
+    for variant, model in bundle.models.items():
+        scores = mounting_scores(model, seen.stored.notes, seen.features, shown)
+        for mode in MODES:
+            p = probabilities(scores[mode])
+            rules[mode][variant] = fit(p, None if mode == "off" else votes, seen.mounting)
+    write(bundle.folder / "calibration.json", rules, digests(bundle))  # type: ignore[arg-type]
+
+
+def digests(bundle: Bundle) -> dict[str, object]:
+    """What a calibration is tied to."""
+    from services.model_identity import identify
+
+    chosen = profile("demo")
+    rule = contract(AutoProcessor.from_pretrained(bundle.base), chosen.sampling, chosen.min_pixels, chosen.max_pixels)
+    record = AdapterRegistry([bundle.adapter], bundle.work / "no-adapters").get("mounting")
+    return {
+        "preprocessing": rule.digest,
+        "base": identify(bundle.base).weights,
+        "embedder": Embedder(bundle.folder / "embedder").provenance.weights,
+        "adapter": {"mounting": record.digest},
+    }
+
+
+def card(bundle: Bundle) -> None:
+    figures = measured(bundle, ("test", "new", "second"))
+    text = json.dumps(figures.tables, indent=1, ensure_ascii=False)
+    (bundle.folder / "figures.json").write_text(text + "\n", encoding="utf-8")
+    write_card(bundle.folder, bundle.work)
+
+
+STAGES: dict[str, Callable[[Bundle], None]] = {
+    "clips": clips,
+    "vision": vision,
+    "base": base,
+    "embedder": embedder,
+    "library": library,
+    "novelty": novelty,
+    "adapter": adapter,
+    "samples": sample_clips,
+    "calibrate": calibrate,
+    "card": card,
+}
+
+
+def done_file(work: Path, stage: str) -> Path:
+    """Where a finished stage leaves its time."""
+    return work / "done" / f"{stage}.json"

@@ -1,0 +1,284 @@
+"""Stage ``embedder``: a tiny VideoMAE whose neighbours share behaviour rather than light.
+
+Masked reconstruction alone gives chance-level retrieval at this budget, so it only warms the model up; then every
+token predicts what the simulation knows of its 32 × 32 pixels (the vision tower's dense targets), and the mean of the
+tokens, which is the embedding, learns the behaviour by class and by a supervised contrastive loss. All heads are
+thrown away.
+
+``python -m training.demo.video_mae`` runs the stage alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as fn
+from transformers import VideoMAEConfig, VideoMAEModel, VideoMAEVideoProcessor
+
+from training.demo import tower
+from training.demo.harvest import GROUPS, WORK, Stored, opened
+from training.demo.plan import KINDS
+from training.demo.progress import Progress
+from training.demo.vision import CLASSES, Heads, mirrored, schedule
+from training.demo.vision import loss_of as dense_loss
+
+BLOCK = 32
+TEMPERATURE = 0.1
+
+
+@dataclass(frozen=True)
+class Settings:
+    minutes_masked: float = 1.0
+    minutes: float = 14.0
+    batch: int = 32
+    rate: float = 1e-3
+    matrix_rate: float = 0.02
+    masked: float = 0.75
+    seed: int = 0
+    threads: int = 1
+
+
+def configuration() -> VideoMAEConfig:
+    """16 frames of 224 × 128 in blocks of 2 × 32 × 32: 224 tokens, 2.6 M parameters."""
+    return VideoMAEConfig(
+        image_size=[tower.HEIGHT, tower.WIDTH],
+        patch_size=BLOCK,
+        num_frames=2 * GROUPS,
+        tubelet_size=2,
+        hidden_size=192,
+        num_hidden_layers=4,
+        num_attention_heads=3,
+        intermediate_size=512,
+    )
+
+
+def picture_processor() -> VideoMAEVideoProcessor:
+    """Resizes like the common rule for the demo's own clips (bicubic to 224 × 128), no crop."""
+    return VideoMAEVideoProcessor(
+        size={"height": tower.HEIGHT, "width": tower.WIDTH},
+        do_center_crop=False,
+        resample=3,
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+    )
+
+
+class Encoder(nn.Module):
+    """Runs a stock ``VideoMAEModel`` on stored patches; same mathematics, its convolution as a matrix product."""
+
+    def __init__(self, model: VideoMAEModel) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("places", model.embeddings.position_embeddings.clone(), persistent=False)
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """(n, 8, 112, 1536) to embedded (n, 224, 192)."""
+        projection = self.model.embeddings.patch_embeddings.projection
+        half = BLOCK // 2
+        weight = projection.weight.view(-1, 3, 2, 2, half, 2, half).permute(0, 3, 5, 1, 2, 4, 6).flatten(1)
+        blocks = x.reshape(x.shape[0], GROUPS * tower.TOKENS, -1)
+        return fn.linear(blocks, weight, projection.bias) + self.places
+
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Last hidden state (n, 224, 192), or of the kept tokens (n, k) only."""
+        tokens = self.tokens(x)
+        if keep is not None:
+            tokens = tokens.gather(1, keep[..., None].expand(-1, -1, tokens.shape[-1]))
+        hidden: Tensor = self.model.encoder(tokens).last_hidden_state
+        return hidden if self.model.layernorm is None else self.model.layernorm(hidden)
+
+
+class Teacher(nn.Module):
+    """All heads that are thrown away."""
+
+    def __init__(self, width: int, channels: dict[str, int]) -> None:
+        super().__init__()
+        self.dense = Heads(width, channels)
+        self.kind = nn.Linear(width, len(KINDS))
+        self.label = nn.Linear(width, 2)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.mixer = nn.TransformerEncoderLayer(
+            width, 3, 384, batch_first=True, norm_first=True, activation="gelu", dropout=0.0
+        )
+        self.pixels = nn.Linear(width, tower.PATCH_VALUES * 4)
+
+
+class Clips:
+    """Random batches of clips; the light is varied and pictures are mirrored."""
+
+    def __init__(self, sets: list[Stored], seed: int) -> None:
+        self.random = np.random.default_rng(seed)
+        self.rows = [(s, i) for s in sets for i, note in enumerate(s.notes) if note["degradation"][0] == "none"]
+        self.names = sorted(next(s for s in sets if s.targets).targets)
+        self.order: list[int] = []
+
+    def channels(self) -> dict[str, int]:
+        first = next(s for s, _ in self.rows if s.targets)
+        return {name: first.targets[name].shape[2] * CLASSES.get(name, 1) for name in self.names}
+
+    def batch(self, size: int) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor, Tensor]:
+        """Patches (n, 8, 112, 1536) bfloat16, dense targets (n·8, C, 112), whether a clip has them (n,), kind (n,),
+        label (n,)."""
+        if len(self.order) < size:
+            self.order = self.random.permutation(len(self.rows)).tolist()
+        chosen = [self.rows[self.order.pop()] for _ in range(size)]
+        stored = torch.from_numpy(np.stack([s.patches[i] for s, i in chosen]))
+        targets = {
+            name: torch.from_numpy(np.stack([_target(s, name, i, self.rows[0][0]) for s, i in chosen]))
+            .float()
+            .flatten(0, 1)
+            for name in self.names
+        }
+        flip = torch.from_numpy(self.random.random(size) < 0.5).repeat_interleave(GROUPS)
+        raw, targets = mirrored(stored.flatten(0, 1), targets, flip)
+        gain = torch.from_numpy(self.random.uniform(0.7, 1.4, (size, 1, 1, 1)) / 127.5).bfloat16()
+        shift = torch.from_numpy(self.random.uniform(-0.15, 0.15, (size, 1, 1, 1)) - 1.0).bfloat16()
+        x = raw.view(size, GROUPS, tower.PATCHES, -1).bfloat16().mul_(gain).add_(shift).clamp_(-1.0, 1.0)
+        facts = [s.notes[i]["facts"] for s, i in chosen]
+        kind = torch.tensor([KINDS.index(f["kind"]) for f in facts])
+        label = torch.tensor([int(f["label"] == "mounting") for f in facts])
+        return x, targets, torch.tensor([bool(s.targets) for s, _ in chosen]), kind, label
+
+
+def _target(stored: Stored, name: str, row: int, shape_of: Stored) -> NDArray[np.float16]:
+    if stored.targets:
+        return np.asarray(stored.targets[name][row])
+    return np.zeros(shape_of.targets[name].shape[1:], np.float16)
+
+
+def contrastive(vectors: Tensor, kind: Tensor, label: Tensor) -> Tensor:
+    """Supervised contrastive loss on rows of length 1: same label attracts, same kind twice as much."""
+    n = len(vectors)
+    similar = vectors @ vectors.T / TEMPERATURE
+    itself = torch.eye(n, dtype=torch.bool)
+    log_share = similar - similar.masked_fill(itself, -torch.inf).logsumexp(1, keepdim=True)
+    weight = (label[:, None] == label[None]).float() + (kind[:, None] == kind[None]).float()
+    weight = weight.masked_fill(itself, 0.0)
+    return -((weight * log_share).sum(1) / weight.sum(1).clamp(min=1)).mean()
+
+
+def masked_loss(encoder: Encoder, teacher: Teacher, x: Tensor, share: float) -> Tensor:
+    """Reconstruct some of the hidden blocks, each scaled to mean 0 and variance 1."""
+    n, count = x.shape[0], GROUPS * tower.TOKENS
+    kept = int(count * (1 - share))
+    order = torch.rand(n, count).argsort(1)
+    keep = order[:, :kept]
+    hidden = encoder(x, keep)
+    full = teacher.mask_token.expand(n, count, -1).to(hidden.dtype)
+    full = full.scatter(1, keep[..., None].expand_as(hidden), hidden) + encoder.places
+    some = order[:, kept : kept + 24]
+    mixed = teacher.mixer(full).gather(1, some[..., None].expand(-1, -1, full.shape[-1]))
+    want = x.reshape(n, count, -1).gather(1, some[..., None].expand(-1, -1, x.shape[-1] * 4)).float()
+    want = (want - want.mean(-1, keepdim=True)) / (want.var(-1, keepdim=True) + 1e-3).sqrt()
+    return fn.mse_loss(teacher.pixels(mixed).float(), want)
+
+
+def state_loss(encoder: Encoder, teacher: Teacher, batch: tuple[Any, ...]) -> dict[str, Tensor]:
+    """Dense targets, kind, label and contrast."""
+    x, targets, has, kind, label = batch
+    hidden = encoder(x)
+    losses = {}
+    if has.any():
+        rows = has.repeat_interleave(GROUPS)
+        tokens = hidden.view(-1, tower.TOKENS, hidden.shape[-1])[rows]
+        own = {name: value[rows] for name, value in targets.items()}
+        zero = torch.zeros(len(tokens), dtype=torch.long)
+        dense = dense_loss(teacher.dense, tokens, own, zero, zero.float())
+        losses["dense"] = sum((v for k, v in dense.items() if k not in ("kind", "level")), torch.zeros(()))
+    mean = hidden.float().mean(1)
+    losses["kind"] = fn.cross_entropy(teacher.kind(mean).float(), kind)
+    losses["label"] = fn.cross_entropy(teacher.label(mean).float(), label)
+    losses["contrast"] = contrastive(fn.normalize(mean, dim=1), kind, label)
+    return losses
+
+
+def train(sets: list[Stored], settings: Settings) -> VideoMAEModel:
+    """A trained model."""
+    torch.manual_seed(settings.seed)
+    torch.set_num_threads(settings.threads)
+    model = VideoMAEModel(configuration())
+    clips = Clips(sets, settings.seed)
+    encoder, teacher = Encoder(model), Teacher(192, clips.channels())
+    whole = nn.ModuleDict({"encoder": encoder, "teacher": teacher})
+    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "layer" in n]
+    inner = {id(p) for p in matrices}
+    others = [p for p in whole.parameters() if id(p) not in inner]
+    opts: list[torch.optim.Optimizer] = [
+        torch.optim.Muon(matrices, lr=settings.matrix_rate, weight_decay=0.05),
+        torch.optim.AdamW(others, lr=settings.rate, weight_decay=0.02, betas=(0.9, 0.98), fused=True),
+    ]
+    rates = [g["lr"] for o in opts for g in o.param_groups]
+    minutes = settings.minutes_masked + settings.minutes
+    progress = Progress("embedder", int(minutes * 60))
+    began, shown, step = time.monotonic(), 0, 0
+    running: dict[str, float] = {}
+    while (spent := time.monotonic() - began) < minutes * 60:
+        for group, rate in zip([g for o in opts for g in o.param_groups], rates, strict=True):
+            group["lr"] = rate * schedule(spent / (minutes * 60))
+        batch = clips.batch(settings.batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            if spent < settings.minutes_masked * 60:
+                losses = {"masked": masked_loss(encoder, teacher, batch[0], settings.masked)}
+            else:
+                losses = state_loss(encoder, teacher, batch)
+        sum(losses.values(), torch.zeros(())).backward()
+        nn.utils.clip_grad_norm_(whole.parameters(), 1.0)
+        for opt in opts:
+            opt.step()
+            opt.zero_grad(set_to_none=True)
+        step += 1
+        for name, value in losses.items():
+            running[name] = 0.97 * running.get(name, value.item()) + 0.03 * value.item()
+        if int(spent) > shown:
+            words = " ".join(f"{name} {value:.3f}" for name, value in running.items())
+            progress.step(f"step {step}: {words}", int(spent) - shown)
+            shown = int(spent)
+    return model
+
+
+def save(model: VideoMAEModel, folder: Path) -> None:
+    """Stock model, stock processor, and the crop rule of ``services.embedder``."""
+    model.save_pretrained(folder)
+    picture_processor().save_pretrained(folder)
+    (folder / "embedder.json").write_text(json.dumps({"crop": "none"}) + "\n", encoding="utf-8")
+
+
+def vectors(model: VideoMAEModel, stored: Stored, limit: int | None = None) -> NDArray[np.float32]:
+    """(N, 192) float32 of length 1, of a set's first ``limit`` clips."""
+    return vectors_of(model, stored.patches[: min(len(stored), limit or len(stored))])
+
+
+def vectors_of(model: VideoMAEModel, patches: NDArray[np.uint8], batch: int = 32) -> NDArray[np.float32]:
+    """The same of stored patches (N, 8, 112, 1536); equal to ``services.embedder`` on the pictures."""
+    encoder = Encoder(model).eval()
+    out = []
+    with torch.inference_mode():
+        for first in range(0, len(patches), batch):
+            x = torch.from_numpy(np.array(patches[first : first + batch]))
+            out.append(fn.normalize(encoder(tower.normalised(x)).mean(1), dim=1).numpy())
+    return np.concatenate(out)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train the demo's embedder.")
+    parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--minutes", type=float, default=Settings.minutes)
+    parser.add_argument("--threads", type=int, default=Settings.threads)
+    parser.add_argument("--sets", nargs="+", default=["base"])
+    a = parser.parse_args()
+    sets = [opened(name, a.work) for name in a.sets]
+    save(train(sets, Settings(minutes=a.minutes, threads=a.threads)), a.out or a.work / "embedder")
+
+
+if __name__ == "__main__":
+    main()
