@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import warnings
 from enum import StrEnum
 from pathlib import Path
@@ -108,7 +109,7 @@ def run(
 
     service = runner.open_service(settings, plan)
     try:
-        result = runner.run(service, plan, items, out, jobs=jobs, label=mode.value)
+        (result,) = runner.run(service, [runner.Job(plan, items, out)], parallel=jobs, label=mode.value)
     finally:
         service.close()
     for line in run_lines(result, out.stem):
@@ -158,6 +159,37 @@ def leak(
 
     for line in leak_lines(following(read_result(off), read_result(swapped), read_result(default))):
         print(line)
+
+
+@app.command()
+def report(
+    results: Annotated[list[Path], typer.Argument(metavar="RESULT…", help="Result files of run or judge.")],
+    out: Annotated[Path, typer.Option(help="Folder to write report.md, report.html and pictures to.")],
+) -> None:
+    """Tables and plots of results, side by side."""
+    _settings()
+    from evaluation.report import read_runs, write_report
+
+    for path in write_report(read_runs(results), out)[:2]:
+        print(f"Written: {path}")
+
+
+@app.command()
+def demo(
+    clips: Annotated[int | None, typer.Option(help="Held-out clips; default 400, an even number.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A handful of clips, to see that everything runs.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for clips, results and report.")] = Path("build/eval"),
+) -> None:
+    """Draw held-out clips, run everything that matters on the demo bundle, and write its tables."""
+    _settings()
+    started = time.perf_counter()
+    from evaluation.demo import CLIPS, QUICK_CLIPS, measure
+
+    count = clips if clips is not None else QUICK_CLIPS if quick else CLIPS
+    written = measure(count, out)
+    print(written[0].read_text(encoding="utf-8"))
+    minutes = (time.perf_counter() - started) / 60
+    print(f"{count} held-out clips in {minutes:.1f} minutes. Written: {written[0]} and {written[1]}")
 
 
 def _settings() -> Settings:

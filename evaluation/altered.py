@@ -44,13 +44,22 @@ if TYPE_CHECKING:
 
 
 class AlteredServices:
-    """``service`` as the settings of the run change it for ``item``; ``donor``: whose pictures the model sees."""
+    """``service`` as the settings of the run change it for ``item``; ``donor``: whose pictures the model sees;
+    ``opened``: clips by path that need no second decoding, shared by the runs that look at this clip together."""
 
-    def __init__(self, service: ModelService, settings: RunSettings, item: Item, donor: Item | None = None) -> None:
+    def __init__(
+        self,
+        service: ModelService,
+        settings: RunSettings,
+        item: Item,
+        donor: Item | None = None,
+        opened: dict[str, Clip] | None = None,
+    ) -> None:
         self._service = service
-        self._settings = settings
-        self._item = item
-        self._donor = donor
+        self._opened = {} if opened is None else opened
+        self.settings = settings
+        self.item = item
+        self.donor = donor
         self.answers: dict[str, Answer] = {}
         self.neighbourhood = Neighbourhood("off")
         self.novelty = Novelty(0.0, None)
@@ -61,26 +70,26 @@ class AlteredServices:
         """The neighbourhood under ``--context`` (changes only what is shown) and ``--swap-labels`` (shown and voting
         labels turn into their opposite; order, likeness and descriptions stay)."""
         found = self._service.find_references(clip, mode)
-        if self._settings.context is not None:
+        if self.settings.context is not None:
             found = dataclasses.replace(found, shown=self._context(clip, found))
-        if self._settings.swap_labels:
+        if self.settings.swap_labels:
             found = swapped(found)
         self.neighbourhood = found
         return found
 
     def _context(self, clip: Clip, found: Neighbourhood) -> tuple[Hit, ...]:
-        choice = self._settings.context
+        choice = self.settings.context
         if choice == "none":
             return ()
         if choice == "random":
             return self._random_cases(clip, len(found.shown))
-        label = self._item.truth if choice == "right" else OPPOSITE[self._item.truth]
+        label = self.item.truth if choice == "right" else OPPOSITE[self.item.truth]
         pair = self._service.find_references(clip, "contrastive").shown
         return tuple(hit for hit in pair if hit.label == label)
 
     def _random_cases(self, clip: Clip, count: int) -> tuple[Hit, ...]:
         """``count`` references whatever they look like, of each label in turn; the same ones on every run."""
-        rng = np.random.default_rng([self._settings.seed, int(clip.sha256[:12], 16)])
+        rng = np.random.default_rng([self.settings.seed, int(clip.sha256[:12], 16)])
         cases: list[Hit] = []
         for label in rng.permutation(LABELS)[:count]:
             pool = [r for r in self._service.library.list(label) if not r.hidden and r.clip_sha256 != clip.sha256]
@@ -102,10 +111,10 @@ class AlteredServices:
         cancelled: Cancellation,
     ) -> Answer:
         """The question about this clip, about the donor's pictures, or (mode ``text``) about no pictures at all."""
-        if self._settings.mode == "text":
+        if self.settings.mode == "text":
             answer = self._ask_without_video(variant, adapter, question, together, cancelled)
         else:
-            seen = clip if self._donor is None else self.open_clip(str(self._donor.path), None, cancelled)
+            seen = clip if self.donor is None else self.open_clip(str(self.donor.path), None, cancelled)
             answer = self._service.ask(
                 seen, variant, adapter, question,
                 together=together, on_token=on_token, on_place=on_place, cancelled=cancelled,  # type: ignore[arg-type]
@@ -162,7 +171,9 @@ class AlteredServices:
         return self._service.notice
 
     def open_clip(self, path: str, window: Window | None, cancelled: Cancellation) -> Clip:
-        return self._service.open_clip(path, window, cancelled)  # type: ignore[arg-type]
+        if path not in self._opened:
+            self._opened[path] = self._service.open_clip(path, window, cancelled)  # type: ignore[arg-type]
+        return self._opened[path]
 
     def measure_quality(self, clip: Clip) -> Quality:
         return self._service.measure_quality(clip)

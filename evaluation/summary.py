@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from evaluation.baseline import Baseline
@@ -87,12 +88,14 @@ def baseline_lines(found: Baseline) -> Iterator[str]:
 
 def shown(e: Estimate) -> str:
     """``.821 [.726, .888]``; a dash where nothing was counted."""
-    if e.value != e.value:
+    if math.isnan(e.value):
         return "–"
     return f"{number(e.value)} [{number(e.low)}, {number(e.high)}]"
 
 
 def number(value: float) -> str:
-    """Three decimals without the leading zero."""
+    """Three decimals without the leading zero; a dash where there is no finite number."""
+    if not math.isfinite(value):
+        return "–"
     text = f"{value:.3f}"
     return text[1:] if text.startswith("0.") else text

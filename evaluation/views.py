@@ -20,7 +20,7 @@ from evaluation.records import ClipRecord, ResultFile, VariantRecord
 Reading = Literal["final", "model", "neighbours", "text"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Row:
     """One clip under one reading. ``p``: probability of mounting, None where the reading has none."""
 
@@ -36,7 +36,7 @@ class Row:
         return self.answer == self.truth
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class View:
     """All clips of a result under one reading; ``title`` names both for people. Failed clips have the answer
     ``failed``."""

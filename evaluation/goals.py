@@ -1,0 +1,66 @@
+"""The stated goals against what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from evaluation.controls import chance_rows, default_runs, leaks
+from evaluation.document import Run, Section, Table, count_of
+from evaluation.metrics import confusion, scores
+from evaluation.neighbours import FOLLOWING_LIMIT
+from evaluation.reliability import ece
+from evaluation.summary import number, shown
+
+ACCURACY, COVERAGE, ECE, ECE_CLIPS = 0.98, 0.85, 0.03, 2000
+CLIPS = 400
+
+
+def goals(found: Sequence[Run]) -> Section:
+    """The stated goals against what was measured; what was not measured says so."""
+    section = Section("Goals", ["Stated before measuring. 'met' and 'not met' go by the measured value itself."])
+    rows = [*_verdict_goal(found), *_ece_goal(found), *_leak_goal(found), *_control_goal(found)]
+    section.tables.append(Table(("goal", "measured", "on", "result"), tuple(rows)))
+    return section
+
+
+def _verdict_goal(found: Sequence[Run]) -> list[tuple[str, ...]]:
+    goal = f"final verdict: accuracy of answered ≥ {ACCURACY} at coverage ≥ {COVERAGE}, {CLIPS} clips or more"
+    rows = []
+    for run in default_runs(found):
+        view = run.views[0]
+        s = scores(confusion(view.truth, view.answers))
+        good = s.accuracy_answered.value >= ACCURACY and s.coverage.value >= COVERAGE
+        measured = f"{shown(s.accuracy_answered)} at coverage {shown(s.coverage)}"
+        rows.append((goal, measured, f"{view.title}, {count_of(view)}", _word(good, len(view.rows) >= CLIPS)))
+    return rows or [(goal, "–", "–", "not measured")]
+
+
+def _ece_goal(found: Sequence[Run]) -> list[tuple[str, ...]]:
+    goal = f"ECE ≤ {ECE} (10 equal-mass bins, {ECE_CLIPS} clips or more)"
+    rows = []
+    for run in default_runs(found):
+        truth, p = run.views[0].scored()
+        if len(p):
+            value = ece(truth, p)
+            rows.append(
+                (goal, number(value), f"{run.views[0].title}, n={len(p)}", _word(value <= ECE, len(p) >= ECE_CLIPS))
+            )
+    return rows or [(goal, "–", "–", "not measured")]
+
+
+def _leak_goal(found: Sequence[Run]) -> list[tuple[str, ...]]:
+    goal = f"verdicts that follow swapped labels ≤ {FOLLOWING_LIMIT}"
+    rows = [
+        (goal, shown(entry.followed), f"{entry.variant}, n={entry.followed.n}", _word(entry.within_limit, True))
+        for entry in leaks(found)[:1]  # the variant that speaks for the clip
+    ]
+    return rows or [(goal, "–", "–", "not measured")]
+
+
+def _control_goal(found: Sequence[Run]) -> list[tuple[str, ...]]:
+    rows = [(f"{row[0]} at chance", row[3], row[1], row[5]) for row in chance_rows(found)]
+    return rows or [("controls at chance", "–", "–", "not measured")]
+
+
+def _word(good: bool, enough: bool) -> str:
+    return ("met" if good else "not met") + ("" if enough else " (on too few clips)")
