@@ -37,11 +37,11 @@ class Embedder:
     def __init__(self, folder: Path | str, device: str = "cpu") -> None:
         folder = Path(folder)
         self.device = torch.device(device)
-        identity = identify(folder)
         try:
+            identity = identify(folder)
             self._processor = VideoMAEVideoProcessor.from_pretrained(folder, local_files_only=True)
             self._model = VideoMAEModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (ModelError, OSError, ValueError, KeyError, RuntimeError) as error:
             raise ModelError(f"The embedder in {folder} cannot be loaded ({_first_line(error)}); {_REMEDY}.") from error
         self._model.to(self.device).eval()
         self.frames: int = self._model.config.num_frames

@@ -1,0 +1,65 @@
+"""VideoMAE vectors: stock model, stock processor, honest errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import VideoMAEImageProcessor, VideoMAEModel
+
+from services.embedder import Embedder
+from services.errors import ModelError
+from services.schema import Frames
+from training.demo import tower, video_mae
+
+FRAMES = Frames(np.random.default_rng(0).integers(0, 255, (16, 128, 224, 3), np.uint8), np.arange(16.0))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("embedder")
+    video_mae.save(VideoMAEModel(video_mae.configuration()), path)
+    return path
+
+
+def test_vector_is_the_mean_of_the_stock_model(folder: Path) -> None:
+    model = VideoMAEModel.from_pretrained(folder).eval()
+    pixels = torch.from_numpy(FRAMES.rgb).permute(0, 3, 1, 2)[None].float() / 127.5 - 1
+    with torch.inference_mode():
+        mean = model(pixels).last_hidden_state.mean(1)[0].numpy()
+    found = Embedder(folder).embed(FRAMES)
+    assert found.dtype == np.float32
+    assert np.linalg.norm(found) == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(found, mean / np.linalg.norm(mean), atol=1e-4)
+
+
+def test_builder_and_service_make_the_same_vector(folder: Path) -> None:
+    model = VideoMAEModel.from_pretrained(folder).eval()
+    stored = tower.patches(FRAMES.rgb)[None]
+    np.testing.assert_allclose(video_mae.vectors_of(model, stored)[0], Embedder(folder).embed(FRAMES), atol=1e-4)
+
+
+def test_takes_exactly_the_configured_number_of_frames(folder: Path) -> None:
+    doubled = Frames(np.repeat(FRAMES.rgb, 2, 0), np.arange(32.0))
+    assert Embedder(folder).embed(doubled).shape == (192,)
+
+
+def test_reads_a_stock_image_processor_too(tmp_path: Path) -> None:
+    config = video_mae.VideoMAEConfig(hidden_size=48, num_hidden_layers=1, num_attention_heads=2, intermediate_size=48)
+    VideoMAEModel(config).save_pretrained(tmp_path)
+    VideoMAEImageProcessor().save_pretrained(tmp_path)
+    assert Embedder(tmp_path).embed(FRAMES).shape == (48,)
+
+
+def test_missing_weights_name_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="download"):
+        Embedder(tmp_path)
+
+
+def test_provenance_tells_two_models_apart(folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    video_mae.save(VideoMAEModel(video_mae.configuration()), tmp_path)
+    assert Embedder(folder).provenance.weights != Embedder(tmp_path).provenance.weights

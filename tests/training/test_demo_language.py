@@ -1,0 +1,110 @@
+"""The builder's fast paths compute what serving computes, and the base is never taught the mounting question."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
+
+from services.dialog import Dialog, contract, messages, resize
+from services.schema import Frames, Sampling
+from training.demo import corpus, tower
+from training.demo.facts import facts
+from training.demo.language import Layout, group_times, loss_of, packed
+from training.demo.model import processor, random_model, save
+from training.demo.plan import plan_clip
+
+TIMES = np.linspace(0.0, 7.9, 16)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base")
+    of = processor(corpus.tokenizer_texts())
+    save(random_model(of), of, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(base: Path) -> Qwen3VLForConditionalGeneration:
+    return Qwen3VLForConditionalGeneration.from_pretrained(base, dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="module")
+def dialog(base: Path) -> Dialog:
+    of = AutoProcessor.from_pretrained(base)
+    return Dialog(of, contract(of, Sampling(), 16384, 30400))
+
+
+@pytest.fixture(scope="module")
+def frames() -> Frames:
+    return Frames(np.random.default_rng(0).integers(0, 255, (16, 256, 448, 3), np.uint8), TIMES)
+
+
+def _seen(model: Qwen3VLForConditionalGeneration, dialog: Dialog, frames: Frames) -> np.ndarray:
+    stored = tower.patches(resize(frames.rgb, dialog.rule).permute(0, 2, 3, 1).numpy())
+    with torch.inference_mode():
+        seen = tower.FastTower(model.model.visual)(tower.normalised(torch.from_numpy(stored)))
+    return torch.stack([seen.pooled, *seen.deep], 1)[None].numpy()
+
+
+def test_patches_keep_every_pixel() -> None:
+    pictures = np.random.default_rng(1).integers(0, 255, (4, 128, 224, 3), np.uint8)
+    assert (tower.pictures(tower.patches(pictures)) == pictures).all()
+
+
+def test_fast_tower_equals_the_stock_tower(
+    model: Qwen3VLForConditionalGeneration, dialog: Dialog, frames: Frames
+) -> None:
+    inputs = dialog.prompt(messages("x"), [frames])
+    with torch.inference_mode():
+        stock = model.model.visual(inputs["pixel_values_videos"], grid_thw=inputs["video_grid_thw"])
+    seen = torch.from_numpy(_seen(model, dialog, frames))[0]
+    torch.testing.assert_close(seen[:, 0].flatten(0, 1), stock.pooler_output, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(seen[:, 2].flatten(0, 1), stock.deepstack_features[1], atol=1e-5, rtol=1e-4)
+
+
+def test_packed_questions_read_as_if_asked_alone(
+    model: Qwen3VLForConditionalGeneration, dialog: Dialog, frames: Frames
+) -> None:
+    """Two questions behind one video give the losses that the stock prompts give one by one."""
+    asked = [corpus.Exercise("How many cows are in this video?", "Two cows."), corpus.Exercise("Describe it.", "Yes.")]
+    times = group_times({"times_s": TIMES.tolist()})
+    with torch.inference_mode():
+        together = loss_of(model, packed(Layout(dialog.processor, model), [times], [asked], _seen(model, dialog, frames)))
+        summed, count = 0.0, 0
+        for exercise in asked:
+            inputs = dialog.prompt(messages(exercise.question), [frames])
+            answer = dialog.answer_ids(exercise.answer)
+            kinds = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(answer)], 1)
+            logits = model(
+                input_ids=torch.cat([inputs["input_ids"], answer], 1),
+                pixel_values_videos=inputs["pixel_values_videos"],
+                video_grid_thw=inputs["video_grid_thw"],
+                mm_token_type_ids=kinds,
+            ).logits[0, inputs["input_ids"].shape[1] - 1 : -1]
+            summed += float(torch.nn.functional.cross_entropy(logits, answer[0], reduction="sum"))
+            count += answer.shape[1]
+    assert float(together) == pytest.approx(summed / count, rel=1e-3)
+
+
+def test_no_general_answer_speaks_of_mounting() -> None:
+    chance = random.Random(0)
+    known = [facts(plan, np.linspace(0.2, plan.duration_s - 0.3, 8)) for plan in map(plan_clip, range(24))]
+    for row in known:
+        for _ in range(12):
+            for exercise in (
+                corpus.clip_exercise(row, [float(i) for i in range(8)], chance),
+                corpus.group_exercise(row, 3, chance),
+                corpus.status_exercise(row, known, chance),
+            ):
+                assert "mount" not in (exercise.question + exercise.answer).lower()
+
+
+def test_tokens_of_the_verdict_are_single(dialog: Dialog) -> None:
+    for word in (" Mounting", " Normal"):
+        assert dialog.text_ids(word).shape[1] == 1
