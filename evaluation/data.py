@@ -26,14 +26,18 @@ class Item:
 
 
 def read_data(path: Path) -> tuple[list[Item], str]:
-    """The labelled clips of ``path`` in order, and a digest of names and labels. Entries of other tasks than mounting
-    are left out. Raises InputError or AnnotationError, each one sentence."""
+    """The labelled clips of ``path`` in order, and a digest of names, labels and file sizes. Entries of other tasks
+    than mounting are left out. Raises InputError or AnnotationError, each one sentence."""
     if path.is_dir() and (path / "annotations.json").is_file():
         path = path / "annotations.json"
     items = _from_folders(path) if path.is_dir() else _from_annotations(path)
     if not items:
         raise InputError(f"{path} holds no clip with a mounting label; give annotations with 'Answer: YES' or 'NO'.")
-    return items, digest_of([[item.video, item.truth] for item in items])
+    return items, digest_of([[item.video, item.truth, _size(item.path)] for item in items])
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 def _from_folders(folder: Path) -> list[Item]:

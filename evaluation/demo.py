@@ -66,7 +66,7 @@ APART = (
 def measure(clips: int, folder: Path, *, parallel: int = PARALLEL) -> list[Path]:
     """Draw, run and report; the report's files, ``report.md`` first."""
     data = rendered(clips, folder)
-    results = folder / f"results_{clips}"
+    results = data.parent / "results"
     with tempfile.TemporaryDirectory() as own:
         settings = Settings(data=Path(own))
         print(f"Asking the models about {clips} held-out clips …", file=sys.stderr, flush=True)
@@ -86,7 +86,7 @@ def _run(settings: Settings, data: Path, results: Path, steps: Sequence[Step], c
         jobs.append(runner.Job(plan, items, results / f"{step.name}.json"))
     service = runner.open_service(settings, jobs[0].settings)
     try:
-        runner.run(service, jobs, parallel=parallel, label=steps[0].name)
+        runner.run(service, jobs, parallel=parallel, label=steps[0].name, replace=True)
     finally:
         service.close()
 

@@ -158,17 +158,17 @@ def auc(truth: ArrayLike, p: ArrayLike) -> Estimate:
     positive, negative = x[y], x[~y]
     if len(positive) == 0 or len(negative) == 0:
         return NOTHING
-    value = _area(positive, negative)
+    value = float(_area(positive, negative))
     if min(len(positive), len(negative)) < 2 or value in (0.0, 1.0):
         return Estimate(value, value, value)
     interval = bootstrap(
-        (positive, negative), _area, n_resamples=RESAMPLES, method="percentile", vectorized=False, rng=0
+        (positive, negative), _area, n_resamples=RESAMPLES, method="percentile", vectorized=True, batch=100, rng=0
     ).confidence_interval
     return Estimate(value, float(interval.low), float(interval.high))
 
 
-def _area(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:
-    """The Mann-Whitney statistic as a share of all pairs."""
-    ranks = rankdata(np.concatenate([positive, negative]))[: len(positive)].sum()
-    n, m = len(positive), len(negative)
-    return float((ranks - n * (n + 1) / 2) / (n * m))
+def _area(positive: NDArray[np.float64], negative: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    """The Mann-Whitney statistic as a share of all pairs, along ``axis``."""
+    n, m = positive.shape[axis], negative.shape[axis]
+    ranks = rankdata(np.concatenate([positive, negative], axis=axis), axis=axis)
+    return (np.take(ranks, range(n), axis=axis).sum(axis) - n * (n + 1) / 2) / (n * m)

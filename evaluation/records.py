@@ -169,10 +169,10 @@ def write_text(path: Path, text: str) -> None:
 
 class Journal:
     """Records of a run under way, one JSON line each. ``done`` holds those of an earlier, killed run and of a finished
-    result of the same identity, but for clips that failed: they are tried again. Raises InputError when what lies
-    there belongs to another run."""
+    result of the same identity, but for clips that failed: they are tried again. When what lies there belongs to
+    another run, it is thrown away with ``replace``, else InputError is raised."""
 
-    def __init__(self, out: Path, settings: RunSettings, digests: dict[str, str]) -> None:
+    def __init__(self, out: Path, settings: RunSettings, digests: dict[str, str], *, replace: bool = False) -> None:
         self._out = out
         self._identity = settings.identity(digests)
         self._header = _Header(identity=self._identity, settings=settings)
@@ -182,10 +182,11 @@ class Journal:
             raise InputError(f"{out} is a folder; give --out the name of a file.")
         if out.exists():
             finished = read_result(out)
-            if finished.settings.identity(finished.digests) != self._identity:
+            if finished.settings.identity(finished.digests) == self._identity:
+                self.done |= {record.video: record for record in finished.clips}
+            elif not replace:
                 raise InputError(f"{out} holds a run with other settings or models; choose another --out or remove it.")
-            self.done |= {record.video: record for record in finished.clips}
-        kept, records = self._earlier()
+        kept, records = self._earlier(replace)
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
             self._stream = self.path.open("r+b" if kept else "wb")
@@ -217,7 +218,7 @@ class Journal:
         self._stream.flush()
         os.fsync(self._stream.fileno())
 
-    def _earlier(self) -> tuple[int, list[ClipRecord]]:
+    def _earlier(self, replace: bool) -> tuple[int, list[ClipRecord]]:
         """Length of an earlier journal's whole lines, and its records; a line that a kill cut off is left out."""
         if not self.path.exists():
             return 0, []
@@ -227,6 +228,8 @@ class Journal:
         if not lines:
             return 0, []
         if _parse(_Header, lines[0], str(self.path)).identity != self._identity:
+            if replace:
+                return 0, []
             raise InputError(
                 f"{self.path} is a half-done run with other settings or models; remove it or choose another --out."
             )

@@ -73,16 +73,21 @@ class Job:
     out: Path
 
 
-def run(service: ModelService, jobs: Sequence[Job], *, parallel: int = 1, label: str = "run") -> list[ResultFile]:
+def run(
+    service: ModelService, jobs: Sequence[Job], *, parallel: int = 1, label: str = "run", replace: bool = False
+) -> list[ResultFile]:
     """All clips of all ``jobs``, clip by clip, so that each is decoded and looked at once. What an earlier run of the
-    same settings has done stays as it is. The jobs must suit the one ``service`` (same profile, ``scored_only`` and
-    altered frames). A clip that cannot be analysed becomes a record with its error. Raises ResourceError or
-    Cancelled; what is done stays on disk."""
+    same settings has done stays as it is; with ``replace``, results of other settings or models give way instead of
+    being an error. The jobs must suit the one ``service`` (same profile, ``scored_only`` and altered frames). A clip
+    that cannot be analysed becomes a record with its error. Raises ResourceError or Cancelled; what is done stays on
+    disk."""
     found = [digests(service, job.settings) for job in jobs]
     journals: list[Journal] = []
     cancelled = threading.Event()
     try:
-        journals += [Journal(job.out, job.settings, marks) for job, marks in zip(jobs, found, strict=True)]
+        journals += [
+            Journal(job.out, job.settings, marks, replace=replace) for job, marks in zip(jobs, found, strict=True)
+        ]
         work = _work(jobs, journals)
         total = sum(len(job.items) for job in jobs)
         left = sum(len(tasks) for _, tasks in work)
