@@ -41,7 +41,7 @@ class Settings:
     minutes: float = 14.0
     batch: int = 32
     rate: float = 1e-3
-    matrix_rate: float = 0.02
+    matrix_rate: float = 0.01
     masked: float = 0.75
     seed: int = 0
     threads: int = 1
@@ -98,10 +98,13 @@ class Encoder(nn.Module):
 
 
 class Teacher(nn.Module):
-    """All heads that are thrown away."""
+    """All heads that are thrown away. The norms keep them indifferent to the scale of the hidden state, which the
+    embedding (scaled to length 1) does not fix and which Muon lets grow."""
 
     def __init__(self, width: int, channels: dict[str, int]) -> None:
         super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.mean_norm = nn.LayerNorm(width)
         self.dense = Heads(width, channels)
         self.kind = nn.Linear(width, len(KINDS))
         self.label = nn.Linear(width, 2)
@@ -174,7 +177,7 @@ def masked_loss(encoder: Encoder, teacher: Teacher, x: Tensor, share: float) -> 
     keep = order[:, :kept]
     hidden = encoder(x, keep)
     full = teacher.mask_token.expand(n, count, -1).to(hidden.dtype)
-    full = full.scatter(1, keep[..., None].expand_as(hidden), hidden) + encoder.places
+    full = full.scatter(1, keep[..., None].expand_as(hidden), teacher.norm(hidden).to(hidden.dtype)) + encoder.places
     some = order[:, kept : kept + 24]
     mixed = teacher.mixer(full).gather(1, some[..., None].expand(-1, -1, full.shape[-1]))
     want = x.reshape(n, count, -1).gather(1, some[..., None].expand(-1, -1, x.shape[-1] * 4)).float()
@@ -189,14 +192,15 @@ def state_loss(encoder: Encoder, teacher: Teacher, batch: tuple[Any, ...]) -> di
     losses = {}
     if has.any():
         rows = has.repeat_interleave(GROUPS)
-        tokens = hidden.view(-1, tower.TOKENS, hidden.shape[-1])[rows]
+        tokens = teacher.norm(hidden.view(-1, tower.TOKENS, hidden.shape[-1])[rows])
         own = {name: value[rows] for name, value in targets.items()}
         zero = torch.zeros(len(tokens), dtype=torch.long)
         dense = dense_loss(teacher.dense, tokens, own, zero, zero.float())
         losses["dense"] = sum((v for k, v in dense.items() if k not in ("kind", "level")), torch.zeros(()))
     mean = hidden.float().mean(1)
-    losses["kind"] = fn.cross_entropy(teacher.kind(mean).float(), kind)
-    losses["label"] = fn.cross_entropy(teacher.label(mean).float(), label)
+    scaled = teacher.mean_norm(mean)
+    losses["kind"] = fn.cross_entropy(teacher.kind(scaled).float(), kind)
+    losses["label"] = fn.cross_entropy(teacher.label(scaled).float(), label)
     losses["contrast"] = contrastive(fn.normalize(mean, dim=1), kind, label)
     return losses
 

@@ -1,0 +1,80 @@
+"""CARD.md of the bundle: data, recipe, time and figures, written from ``figures.json`` and the stages' times."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from training.demo.harvest import SETS
+
+DATA = """\
+## Data
+
+Everything was rendered by `python -m training.demo.render`'s renderer (`training/demo/plan.py`, `draw.py`); no picture,
+text or weight comes from anywhere else. {sets}
+
+Each clip is seen as 16 frames, evenly spaced from its first to its last, 224 × 128 after the common resize. The frames
+of the sets are drawn at those times and (a quarter of the training clips, all clips of library and held-out sets) coded
+and decoded as H.264; `evaluation` and the app decode whole files.
+"""
+
+RECIPE = """\
+## Recipe
+
+1. **vision**: the vision tower alone (4 layers, width 192) predicts per 16 × 16 patch what the simulation knows: part,
+   pose class, height, body pitch, facing, motion, overlap, coat, distance, at both frames of a group; also which of
+   five degradations the picture suffers from, and how strongly. *Body pitch comes near to the concept of mounting; the
+   tower is helped by it.* Muon for matrices, AdamW for the rest, two processes.
+2. **base**: the text model (4 layers, width 192) on the frozen tower: first one-moment questions about single groups,
+   then whole clips: count, light, who lies, walks, comes close, coats, captions; exercises that repeat text (so that
+   the words of the verdict exist), and questions in the form of the mounting question, with and without reference
+   cases, about *other* things. Never the mounting question; mounting and its look-alikes are plain standing in every
+   answer.
+3. **embedder**: VideoMAE (2.6 M parameters): short masked reconstruction, then the tower's dense targets, behaviour
+   classes and a supervised contrastive loss on the mean of its tokens. Whole picture, no crop.
+4. **adapter**: NF4 QLoRA by `training/Qlora_train.py`'s own code, rank 16 on the text model's linear layers, the
+   question of `agent/prompts.py` without and with contrastive cases from the library, answers with and without reason.
+5. **calibrate**: logistic regression of the label on the model's logit and the neighbours' vote, per retrieval mode
+   and variant; the *unclear* band is the narrowest that left at most 2 % wrong verdicts among the answered.
+"""
+
+LIMITS = """\
+## What falls short
+
+{limits}
+"""
+
+
+def write_card(folder: Path, work: Path, limits: str | None = None) -> None:
+    """Write CARD.md into ``folder``; ``limits`` defaults to the text kept in ``limits.md`` beside the figures."""
+    tables = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
+    kept = folder / "limits.md"
+    limits = limits or (kept.read_text(encoding="utf-8").strip() if kept.exists() else "See the figures.")
+    parts = [
+        "# The demo bundle\n",
+        "Tiny models that know rendered barn clips only. They show how HerdLens works; they are not fit for decisions "
+        "about real animals. Written by `python -m training.demo.build --only card`; the figures are those that "
+        "`python -m training.demo.figures` prints, on held-out seeds (1,000,000 and above), with 95 % Wilson "
+        "intervals.\n",
+        *[_table(title, rows) for title, rows in tables.items()],
+        LIMITS.format(limits=limits),
+        DATA.format(sets=_sets()),
+        RECIPE,
+        _times(work),
+    ]
+    (folder / "CARD.md").write_text("\n".join(parts), encoding="utf-8")
+
+
+def _table(title: str, rows: dict[str, str]) -> str:
+    lines = [f"| {name} | {value.replace('|', '/')} |" for name, value in rows.items()]
+    return "\n".join([f"## {title}\n", "| what | measured |", "|---|---|", *lines, ""])
+
+
+def _sets() -> str:
+    return " ".join(f"*{s.name}*: {s.clips} clips from seed {s.seed:,}." for s in SETS.values())
+
+
+def _times(work: Path) -> str:
+    rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((work / "done").glob("*.json"))]
+    lines = [f"| {row['stage']} | {row['minutes']} | {row.get('note', '')} |" for row in rows]
+    return "\n".join(["## Time\n", "| stage | minutes | |", "|---|---|---|", *lines, ""])
