@@ -41,14 +41,19 @@ LEARNING_RATE = 2e-3
 """Right for the demo model; real bases want about 2e-4."""
 WARMUP_SHARE = 0.05
 CLIP_NORM = 1.0
+WEIGHT_DECAY = 0.0
 PATIENCE = 3
 VALIDATION_SHARE = 0.1
 BARE_SHARE = 0.5
 CONTEXT = "mixed"
 CONTEXT_SHARE = 0.5
+CONTEXT_NEIGHBOURS = 8
 MAX_LENGTH = 2048
 PRECISION = "bf16"
 DEVICE = "auto"
+EXPAND = "auto"
+GRADIENT_CHECKPOINTING = False
+SAVE_EVERY = 200
 SEED = 0
 
 
@@ -77,6 +82,7 @@ def main(
     learning_rate: Annotated[float, typer.Option()] = LEARNING_RATE,
     warmup_share: Annotated[float, typer.Option(help="Share of the steps in which the rate rises.")] = WARMUP_SHARE,
     clip_norm: Annotated[float, typer.Option(help="Largest norm of a step's gradient.")] = CLIP_NORM,
+    weight_decay: Annotated[float, typer.Option()] = WEIGHT_DECAY,
     patience: Annotated[int, typer.Option(help="Epochs without a better validation loss before stopping.")] = PATIENCE,
     validation_share: Annotated[float, typer.Option(help="Share of the clips held out.")] = VALIDATION_SHARE,
     bare_share: Annotated[
@@ -84,9 +90,12 @@ def main(
     ] = BARE_SHARE,
     context: Annotated[str, typer.Option(help="Reference cases: off, contrastive or mixed.")] = CONTEXT,
     context_share: Annotated[float, typer.Option(help="How often mixed also asks with cases.")] = CONTEXT_SHARE,
+    context_neighbours: Annotated[int, typer.Option(help="With --vectors: how near cases are.")] = CONTEXT_NEIGHBOURS,
     max_length: Annotated[int, typer.Option(help="Most tokens of one question with its answer.")] = MAX_LENGTH,
     precision: Annotated[str, typer.Option(help="bf16 or fp32.")] = PRECISION,
-    gradient_checkpointing: Annotated[bool, typer.Option(help="Less memory, slower.")] = False,
+    gradient_checkpointing: Annotated[bool, typer.Option(help="Less memory, slower.")] = GRADIENT_CHECKPOINTING,
+    expand: Annotated[str, typer.Option(help="Hold NF4 weights dequantised: auto (on CPU), on, off.")] = EXPAND,
+    save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = SAVE_EVERY,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = DEVICE,
     seed: Annotated[int, typer.Option()] = SEED,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show where an internal error came from.")] = False,
@@ -141,6 +150,7 @@ _PASSED_ON = frozenset(
     {"name", "task", "targets", "rank", "alpha", "dropout", "epochs", "max_steps", "batch", "accumulation"}
     | {"learning_rate", "warmup_share", "clip_norm", "patience", "validation_share", "bare_share", "context"}
     | {"context_share", "max_length", "precision", "gradient_checkpointing", "device", "seed"}
+    | {"weight_decay", "context_neighbours", "expand", "save_every"}
 )
 """Flags that are settings of the run under the same name."""
 

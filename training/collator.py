@@ -17,8 +17,6 @@ from services.errors import ModelError
 from training.features import ClipFeatures
 from training.packing import Branch, Packed, pack
 
-Grid = tuple[int, int, int]
-
 
 @dataclass(slots=True, eq=False)
 class Batch:
@@ -53,7 +51,7 @@ class Collator:
         self._pad = pad
         self._video = video
         self._image = image
-        self._positions: dict[tuple[bytes, Grid], tuple[torch.Tensor, int]] = {}
+        self._positions: dict[tuple[object, ...], tuple[torch.Tensor, int]] = {}
 
     def __call__(self, branches: Sequence[Sequence[Branch]], features: Sequence[ClipFeatures]) -> Batch:
         """One row for each clip: its ``branches`` packed into one sequence."""
@@ -72,7 +70,7 @@ class Collator:
                 )
             ids[index, :size] = row.ids
             mask[index, 0, :size, :size] = row.mask
-            positions[:, index, :size] = self.positions(row, item.grid)
+            positions[:, index, :size] = self.positions(row, item)
         offsets = np.cumsum([0, *(len(row.branches) for row in rows)])
         return Batch(
             input_ids=torch.from_numpy(ids),
@@ -88,18 +86,19 @@ class Collator:
             branches=[(index, branch) for index, row in enumerate(rows) for branch in row.branches],
         )
 
-    def positions(self, row: Packed, grid: torch.Tensor) -> torch.Tensor:
+    def positions(self, row: Packed, features: ClipFeatures) -> torch.Tensor:
         """(3, L) rope positions. The model's own rule up to the token after the last placeholder, which all branches
         share; from there text counts on by one for each token of its own branch."""
         types = self._types(row.ids)
         media = np.flatnonzero(types)
         head = int(media[-1]) + 2 if len(media) else 1
-        key = (types[:head].tobytes(), tuple(grid.flatten().tolist()))
+        key = (types[:head].tobytes(), tuple(features.grid.flatten().tolist()), tuple(features.seconds.tolist()))
         if key not in self._positions:
             found = self._core.get_rope_index(
                 torch.from_numpy(row.ids[:head])[None],
                 mm_token_type_ids=torch.from_numpy(types[:head])[None],
-                video_grid_thw=grid if len(media) else None,
+                video_grid_thw=features.grid if len(media) else None,
+                second_per_grid_ts=features.seconds if len(features.seconds) else None,
             )[0][:, 0]
             self._positions[key] = (found, int(found[0, -1]))
         first, last = self._positions[key]

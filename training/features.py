@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +34,14 @@ FrameReader = Callable[[Path], Frames]
 class ClipFeatures:
     """``pooled``: (N, H) what stands at the video's N placeholder tokens; ``deepstack``: (D, N, H) what is added after
     the first D layers (D = 0 where the architecture has none); ``grid``: (1, 3) int64, patches in time, height and
-    width; ``expansion``: the text that replaces the video tag."""
+    width; ``expansion``: the text that replaces the video tag; ``seconds``: (1,) float32, time between groups of
+    frames where the architecture's positions need it (Qwen2.5-VL), else empty."""
 
     pooled: torch.Tensor
     deepstack: torch.Tensor
     grid: torch.Tensor
     expansion: str
+    seconds: torch.Tensor = field(default_factory=lambda: torch.empty(0))
 
 
 class Tower:
@@ -76,9 +78,9 @@ class Tower:
             pooled = output.pooler_output[index].to("cpu", self.dtype).contiguous()
             layers = [layer[index].to("cpu", self.dtype) for layer in deepstack]
             stacked = torch.stack(layers) if layers else pooled.new_zeros((0, *pooled.shape))
-            features.append(
-                ClipFeatures(pooled, stacked, item["video_grid_thw"], self._expansion(item["input_ids"][0]))
-            )
+            expansion = self._expansion(item["input_ids"][0])
+            seconds = item.get("second_per_grid_ts", torch.empty(0)).float()
+            features.append(ClipFeatures(pooled, stacked, item["video_grid_thw"], expansion, seconds))
         return features
 
     def _expansion(self, ids: torch.Tensor) -> str:
@@ -183,7 +185,7 @@ class CachedFeatures:
         self.misses += len(waiting)
         for (sample, _), item in zip(waiting, self._tower.encode([frames for _, frames in waiting]), strict=True):
             part = self._file(sample).with_suffix(f".{os.getpid()}.part")
-            tensors = {"pooled": item.pooled, "deepstack": item.deepstack, "grid": item.grid}
+            tensors = {"pooled": item.pooled, "deepstack": item.deepstack, "grid": item.grid, "seconds": item.seconds}
             save_file(tensors, part, {"expansion": item.expansion})
             os.replace(part, self._file(sample))
         waiting.clear()
@@ -197,9 +199,8 @@ def _load(file: Path) -> ClipFeatures | None:
     try:
         with safe_open(file, "pt") as stored:
             expansion = (stored.metadata() or {})["expansion"]
-            return ClipFeatures(
-                stored.get_tensor("pooled"), stored.get_tensor("deepstack"), stored.get_tensor("grid"), expansion
-            )
+            pooled, deepstack, grid, seconds = map(stored.get_tensor, ("pooled", "deepstack", "grid", "seconds"))
+            return ClipFeatures(pooled, deepstack, grid, expansion, seconds)
     except (FileNotFoundError, SafetensorError, KeyError):
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -106,7 +107,8 @@ class Run:
         """All remaining epochs; returns early when validation stops improving."""
         state = self.progress
         self.base.model.train()
-        with tqdm(total=self.total, initial=state.step, unit="step", desc="training") as bar:
+        seldom = 0.2 if sys.stderr.isatty() else 20.0  # seconds between lines: a log file needs few
+        with tqdm(total=self.total, initial=state.step, unit="step", desc="training", mininterval=seldom) as bar:
             while not state.finished:
                 self._epoch(bar)
                 self._validate(bar)

@@ -14,6 +14,7 @@ ContextMode = Literal["off", "contrastive", "mixed"]
 Targets = Literal["language"]
 Precision = Literal["bf16", "fp32"]
 Device = Literal["auto", "cpu", "cuda"]
+Expand = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ class TrainConfig:
     dropout: float = 0.05
     precision: Precision = "bf16"
     device: Device = "auto"
-    expand: Literal["auto", "on", "off"] = "auto"
+    expand: Expand = "auto"
     gradient_checkpointing: bool = False
 
     epochs: int = 6
@@ -101,6 +102,7 @@ class TrainConfig:
             (self.targets != "language", f"targets is {self.targets!r}, only 'language' can be trained"),
             (self.context not in get_args(ContextMode), f"context is {self.context!r}, take {_either(ContextMode)}"),
             (self.precision not in get_args(Precision), f"precision is {self.precision!r}, take {_either(Precision)}"),
+            (self.expand not in get_args(Expand), f"expand is {self.expand!r}, take {_either(Expand)}"),
             (self.device not in get_args(Device), f"device is {self.device!r}, take {_either(Device)}"),
             (self.max_steps is not None and self.max_steps < 1, f"max_steps is {self.max_steps}, take 1 or more"),
         )

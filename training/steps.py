@@ -89,8 +89,7 @@ def losses(base: Base, batch: Batch) -> torch.Tensor:
     cpu = base.device.type == "cpu"
     half = base.dtype == torch.bfloat16
     if cpu:
-        blocked = torch.finfo(base.dtype).min
-        mask = torch.zeros(batch.mask.shape, dtype=base.dtype).masked_fill_(~batch.mask, blocked)
+        mask = batch.mask.to(base.dtype).sub_(1).mul_(torch.finfo(base.dtype).max)  # 0 where seen, else lowest
     else:
         mask = batch.mask.to(base.device, non_blocking=True)
     with torch.autocast(base.device.type, torch.bfloat16) if half else nullcontext():

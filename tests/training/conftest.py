@@ -7,20 +7,24 @@ from pathlib import Path
 
 import pytest
 
+from tests.training.tiny_bases import ARCHITECTURES, write
 from tests.training.toy_clips import toy
 from training.data import Sample
 from training.settings import TrainConfig
 
 
 @pytest.fixture(scope="session")
-def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from training.demo.corpus import tokenizer_texts
-    from training.demo.model import processor, random_model, save
+def tiny_bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A base of each architecture."""
+    folders = {architecture: tmp_path_factory.mktemp(architecture) for architecture in ARCHITECTURES}
+    for architecture, folder in folders.items():
+        write(architecture, folder)
+    return folders
 
-    folder = tmp_path_factory.mktemp("tiny-base")
-    of = processor(tokenizer_texts())
-    save(random_model(of), of, folder)
-    return folder
+
+@pytest.fixture(scope="session")
+def tiny_base(tiny_bases: dict[str, Path]) -> Path:
+    return tiny_bases["qwen3_vl"]
 
 
 @pytest.fixture(scope="session")

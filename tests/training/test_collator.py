@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText
@@ -13,6 +12,7 @@ from agent.prompts import mounting_question
 from services.annotations import Turn
 from services.dialog import Dialog, messages, mounting_target
 from services.schema import Hit
+from tests.training.tiny_bases import ARCHITECTURES
 from tests.training.toy_clips import REASONS, picture, toy
 from training.base import load_dialog
 from training.collator import Batch, Collator
@@ -25,6 +25,7 @@ SHOWN = (
     Hit("a", "normal", 0.4, "Two cows lie near the fence.", "shipped"),
     Hit("b", "mounting", 0.3, "A cow rises on another.", "shipped"),
 )
+MEDIA = ("pixel_values_videos", "video_grid_thw", "second_per_grid_ts")
 WRITTEN = (
     Turn("human", "<video>\nHow many cows are there?"),
     Turn("gpt", "There are two."),
@@ -56,8 +57,13 @@ class Parts:
 
 
 @pytest.fixture(scope="module")
-def parts(tiny_base: Path) -> Parts:
-    return Parts(tiny_base)
+def each(tiny_bases: dict[str, Path]) -> dict[str, Parts]:
+    return {architecture: Parts(folder) for architecture, folder in tiny_bases.items()}
+
+
+@pytest.fixture
+def parts(each: dict[str, Parts]) -> Parts:
+    return each["qwen3_vl"]
 
 
 def answers(parts: Parts, batch: Batch) -> list[str]:
@@ -125,7 +131,11 @@ def test_padding_stands_on_the_right_and_sees_itself_alone(parts: Parts) -> None
     assert int(batch.source.max()) < batch.input_ids.shape[1] + size
 
 
-def test_losses_are_those_of_the_stock_model_asked_one_question_at_a_time(parts: Parts) -> None:
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_losses_are_those_of_the_stock_model_asked_one_question_at_a_time(
+    each: dict[str, Parts], architecture: str
+) -> None:
+    parts = each[architecture]
     sample = toy(4, "mounting")
     batch = parts.batch(sample)
     clip = picture(4, "mounting")
@@ -134,12 +144,9 @@ def test_losses_are_those_of_the_stock_model_asked_one_question_at_a_time(parts:
         ids = torch.from_numpy(branch.ids)[None]
         with torch.no_grad():
             logits = parts.model(
+                **{key: value for key, value in served.items() if key in MEDIA},
                 input_ids=ids,
-                pixel_values_videos=served["pixel_values_videos"],
-                video_grid_thw=served["video_grid_thw"],
-                mm_token_type_ids=torch.from_numpy(np.where(branch.ids == parts.model.config.video_token_id, 2, 0))[
-                    None
-                ],
+                mm_token_type_ids=torch.where(ids == parts.model.config.video_token_id, 2, 0),
             ).logits[0, branch.start - 1 : -1]
             alone = torch.nn.functional.cross_entropy(logits, ids[0, branch.start :], reduction="none")
             packed = packed_losses(parts, batch)[batch.branch == number]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +22,10 @@ from services.adapters import validate
 from services.annotations import entry_for, write
 from services.dialog import messages
 from services.errors import AnnotationError, Cancelled, InputError, SettingsError
+from services.schema import Label
 from services.settings import ROOT
+from tests.media import make_clip, numbered
+from tests.training.tiny_bases import ARCHITECTURES
 from tests.training.toy_clips import picture, toy
 from training.base import SUFFIXES, load_base, load_dialog
 from training.data import Sample
@@ -81,20 +86,24 @@ def test_stock_peft_loads_it_on_the_served_model_and_the_logits_change(finished:
     assert torch.equal(off, before)
 
 
-def test_every_language_linear_and_nothing_else_is_quantised_and_trained(settings: Settings) -> None:
-    config = settings(expand="off")
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_language_linear_and_nothing_else_is_quantised_and_trained(
+    settings: Settings, tiny_bases: dict[str, Path], architecture: str
+) -> None:
+    config = settings(model=str(tiny_bases[architecture]), expand="off")
     base = load_base(config, load_dialog(config))
     expected = {
         name
         for name, _ in base.model.named_modules()
         if "language_model.layers" in name and name.rpartition(".")[2] in SUFFIXES
     }
-    assert len(expected) == 28
+    assert len(expected) == 7 * len(base.model.model.language_model.layers)
     assert set(base.quantised) == set(base.trained) == expected
     assert all(isinstance(base.model.get_submodule(name).base_layer, bnb.nn.Linear4bit) for name in expected)
     assert not any(isinstance(m, bnb.nn.Linear4bit) for m in base.model.model.visual.modules())
     trained = {name for name, p in base.peft.named_parameters() if p.requires_grad}
-    assert all(".lora_A." in name or ".lora_B." in name for name in trained) and len(trained) == 56
+    assert all(".lora_A." in name or ".lora_B." in name for name in trained)
+    assert len(trained) == 2 * len(expected)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -217,3 +226,56 @@ def test_clips_that_cannot_be_read_are_all_named_before_training(tmp_path: Path,
 def test_the_script_asks_for_data_in_words(tmp_path: Path) -> None:
     done = run_script(folder=tmp_path)
     assert done.returncode == 2 and "--data" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_script_trains_on_clips_from_files(tmp_path: Path, tiny_base: Path) -> None:
+    labels: list[Label] = ["mounting", "normal"] * 3
+    for number in range(len(labels)):
+        make_clip(tmp_path / f"{number}.mp4", 20, fps=10, paint=lambda n, w, h, k=number: numbered(n + 50 * k, w, h))
+    write(tmp_path / "data.json", [entry_for(f"{n}.mp4", label, "Seen.") for n, label in enumerate(labels)])
+    flags = ["--data", "data.json", "--model", str(tiny_base), "--output", "out", "--max-steps", "1", "--batch", "2"]
+    done = run_script(*flags, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert validate(tmp_path / "out").base_model == tiny_base.name
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from tests.training.toy_clips import toy
+from training.settings import TrainConfig
+from training.trainer import train
+toys = [toy(seed, label) for seed in range(12) for label in ("mounting", "normal")]
+train(
+    TrainConfig(
+        model=sys.argv[1], output=Path(sys.argv[2]), frames=4, min_pixels=16384, max_pixels=16384,
+        precision="fp32", batch=4, epochs=4, save_every=1,
+    ),
+    toys,
+    resume=True,
+)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_killed_again_and_again_ends_bit_for_bit_like_an_unbroken_one(tiny_base: Path, tmp_path: Path) -> None:
+    def start(output: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", KILLED, str(tiny_base), str(tmp_path / output)]
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    assert start("whole").wait(300) == 0
+    kills, steps = 0, 0
+    while not (tmp_path / "broken/herdlens.json").exists():
+        process = start("broken")
+        while process.poll() is None:
+            found = sorted((tmp_path / "broken").glob("checkpoint-*"))
+            reached = int(found[-1].name.rpartition("-")[2]) if found else 0
+            if reached > steps + 2 and kills < 5:
+                process.send_signal(signal.SIGKILL)
+                kills, steps = kills + 1, reached
+            time.sleep(0.02)
+    assert kills >= 3
+    first, second = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("whole", "broken"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    rows = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "broken")]
+    assert rows[0]["last_loss"] == rows[1]["last_loss"] and rows[0]["validation_loss"] == rows[1]["validation_loss"]
