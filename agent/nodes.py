@@ -17,7 +17,7 @@ from agent.events import Inspected, QueuePlace, Retrieved, StepFinished, StepSta
 from agent.prompts import mounting_question
 from agent.state import AnalysisState, ClassifyTask
 from services.errors import Cancelled, HerdLensError, ModelError
-from services.schema import Answer, Calibration, Decision, Novelty, Report, VariantResult
+from services.schema import Answer, Calibration, Decision, Novelty, Quality, Report, VariantResult
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ def report(state: AnalysisState, runtime: Runtime[RunContext]) -> dict[str, Any]
         verdict=judgement.verdict,
         p_mounting=judgement.p_mounting,
         decided_by=Decision(judgement.rule, result.name),
-        reason=verdict.reason_of(result.answer),
+        reason=_reason(result, quality, novelty),
         variants=tuple(judged[name][0] for name in request.variants),
         neighbours=_shown_then_voters(state),
         quality=quality,
@@ -174,6 +174,15 @@ def report(state: AnalysisState, runtime: Runtime[RunContext]) -> dict[str, Any]
     )
     emit(StepFinished("report", 0.0))
     return {"report": finished}
+
+
+def _reason(result: VariantResult, quality: Quality, novelty: Novelty) -> str:
+    """Why the verdict is what it is: the pictures, where they forbid one, else what the deciding model wrote."""
+    if quality.blocking:
+        return " ".join(finding.text for finding in quality.findings)
+    if novelty.outside:
+        return _novelty_sentence(novelty)
+    return verdict.reason_of(result.answer)
 
 
 def _variant_result(answer: Answer, text: str, judgement: verdict.Judgement) -> VariantResult:
