@@ -183,9 +183,12 @@ def demo(
     """Draw held-out clips, run everything that matters on the demo bundle, and write its tables."""
     _settings()
     started = time.perf_counter()
-    from evaluation.demo import CLIPS, QUICK_CLIPS, measure
+    from evaluation.held_out import CLIPS, QUICK_CLIPS, require_count
 
     count = clips if clips is not None else QUICK_CLIPS if quick else CLIPS
+    require_count(count)
+    from evaluation.demo import measure
+
     written = measure(count, out)
     print(written[0].read_text(encoding="utf-8"))
     minutes = (time.perf_counter() - started) / 60

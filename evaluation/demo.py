@@ -1,16 +1,12 @@
 """The demo bundle's tables: ``python -m evaluation demo``, which ``make eval`` calls.
 
-Held-out clips (seeds from FIRST_SEED on, never seen by training, calibration or library) are drawn by the renderer in
-a process of its own, run through everything that matters, and reported in ``build/eval/report``. All models are the
+Held-out clips are drawn by the renderer, run through everything that matters, and reported in ``build/eval/report``. All models are the
 shipped ones, and a data folder of its own keeps the user's library and adapters out. A second call goes on where the
 first was stopped and draws nothing twice.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -20,15 +16,12 @@ from typing import Any
 
 from evaluation import runner
 from evaluation.data import Item
+from evaluation.held_out import rendered
 from evaluation.plan import planned
 from evaluation.records import RunSettings
 from evaluation.report import read_runs, write_report
-from services.errors import InputError, ResourceError
-from services.settings import ROOT, Settings
+from services.settings import Settings
 
-FIRST_SEED = 1_000_000
-CLIPS = 400
-QUICK_CLIPS = 24
 PARALLEL = 2
 BOTH = ("base", "tuned")
 
@@ -96,29 +89,3 @@ def _planned(step: Step, data: Path, clips: int) -> tuple[RunSettings, list[Item
     limit = min(clips, max(12, round(clips * step.share / 2) * 2))
     options = {"variants": BOTH, "scored_only": True, "limit": limit, **step.options}
     return planned(data, step.mode, "demo", **options)
-
-
-def rendered(clips: int, folder: Path) -> Path:
-    """Annotations of ``clips`` held-out clips below ``folder``, drawn unless they are there. A folder belongs to one
-    state of the renderer's sources, so that clips are drawn again when these change."""
-    if clips < 2 or clips % 2:
-        raise InputError(f"--clips must be an even number from 2 on (half mounting, half normal), not {clips}.")
-    target = folder / f"clips_{clips}_{_renderer_digest()[:8]}"
-    annotations = target / "annotations.json"
-    if annotations.is_file():
-        return annotations
-    print(f"Drawing {clips} held-out clips into {target} …", file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", "training.demo.render", "--clips", str(clips), "--seed", str(FIRST_SEED)]
-    done = subprocess.run([*command, "--out", str(target)], cwd=ROOT, check=False)
-    if done.returncode or not annotations.is_file():
-        raise ResourceError(f"The renderer failed (exit status {done.returncode}); its own message stands above.")
-    if len(json.loads(annotations.read_text(encoding="utf-8"))) != clips:
-        raise ResourceError(f"The renderer wrote another number of clips than {clips}; remove {target} and try again.")
-    return annotations
-
-
-def _renderer_digest() -> str:
-    found = hashlib.sha256()
-    for path in sorted((ROOT / "training" / "demo").glob("*.py")):
-        found.update(path.read_bytes())
-    return found.hexdigest()

@@ -15,7 +15,7 @@ from evaluation.metrics import Estimate, proportion
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 BINS = 10
-DRAWS = 500
+DRAWS = 200
 RISK = 0.02
 """Errors that are accepted among answered clips (the stated risk behind ``unclear``)."""
 

@@ -1,0 +1,103 @@
+"""The report: whole, self-contained, and honest about what was not measured."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+import pytest
+
+from evaluation.document import runs
+from evaluation.goals import goals
+from evaluation.records import ResultFile, write_result
+from evaluation.report import contents, read_runs, write_report
+from services.errors import InputError
+from tests.evaluation.made_results import made_result
+
+
+@pytest.fixture(scope="module")
+def found():
+    return runs(
+        [
+            ("default", made_result(60)),
+            ("off", made_result(60, seed=1, retrieval="off")),
+            ("swapped", made_result(60, swap_labels=True)),
+            ("text", made_result(60, seed=3, sharpness=0, mode="text")),
+            ("leaky", leaky()),
+            ("shuffled", made_result(60, seed=5, mode="rag", frames="shuffled")),
+        ]
+    )
+
+
+def leaky() -> ResultFile:
+    return made_result(60, seed=4, sharpness=3, mode="text")
+
+
+@pytest.fixture(scope="module")
+def sections(found):
+    return contents(found, pictures=False)
+
+
+@pytest.fixture(scope="module")
+def folder(found, tmp_path_factory):
+    target = tmp_path_factory.mktemp("report")
+    write_report(found, target)
+    return target
+
+
+def test_html_needs_no_other_file_and_markdown_finds_its_pictures(folder):
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"""(src|href)=["'](?!data:)""", html)
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", (folder / "report.md").read_text(encoding="utf-8"))
+    assert {"confusion.png", "reliability.png", "coverage.png", "roc_pr.png"} <= set(pictures)
+    assert all((folder / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+
+
+def test_every_markdown_table_has_rows_as_wide_as_its_head(folder):
+    lines = (folder / "report.md").read_text(encoding="utf-8").splitlines()
+    for head, rule in pairwise(lines):
+        if rule.startswith("|---"):
+            assert head.count("|") == rule.count("|"), head
+
+
+def test_a_control_that_knows_too_much_is_named(sections):
+    controls = next(section for section in sections if section.title.startswith("Controls"))
+    assert any("leaky: tuned, model does not fall to chance" in remark for remark in controls.remarks)
+    assert not any(remark.startswith("text:") for remark in controls.remarks)
+
+
+def test_goals_say_what_was_not_measured():
+    table = goals(runs([("off", made_result(20, retrieval="off"))])).tables[0]
+    assert {row[3] for row in table.rows} == {"not measured"}
+
+
+def test_too_few_clips_are_said_to_be_too_few(sections):
+    verdict = next(row for row in sections[0].tables[0].rows if row[0].startswith("final verdict"))
+    assert verdict[3].endswith("(on too few clips)")
+
+
+def test_clip_names_cannot_become_markup(tmp_path):
+    made = made_result(20)
+    evil = made.clips[0].model_copy(update={"video": "<script>alert(1)</script>|x.mp4", "metadata": {"kind": "<b>"}})
+    other = made_result(20, seed=9, retrieval="off")
+    named = other.clips[0].model_copy(update={"video": evil.video})
+    write_report(
+        runs(
+            [
+                ("a", made.model_copy(update={"clips": (evil, *made.clips[1:])})),
+                ("b", other.model_copy(update={"clips": (named, *other.clips[1:])})),
+            ]
+        ),
+        tmp_path,
+    )
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<script>" not in html and "<b>" not in html
+
+
+def test_same_names_take_their_folders_and_the_same_file_twice_is_refused(tmp_path):
+    for name in ("one", "two"):
+        write_result(tmp_path / name / "r.json", made_result(4))
+    paths = [tmp_path / "one" / "r.json", tmp_path / "two" / "r.json"]
+    assert [run.name for run in read_runs(paths)] == ["one/r", "two/r"]
+    with pytest.raises(InputError, match="same name"):
+        read_runs([paths[0], paths[0]])
