@@ -4,8 +4,9 @@ The encoder's last hidden state is averaged over its tokens and scaled to length
 takes exactly ``config.num_frames`` frames and its positions are not interpolated, so frames are taken evenly from what
 was sampled, by position, and the picture size is the configured one. Models are read from local folders only.
 
-A folder may hold ``embedder.json`` with ``{"crop": "motion"}``: then the square-ish region that moves most is cut out
-before the processor sees the frames. Without the file the whole picture counts.
+A folder may hold ``embedder.json`` with ``{"moving_blocks": K}``: then only the K blocks of the picture that move most
+are looked at (the encoder takes a mask of hidden patches; the others never enter it), because whole-frame vectors
+follow the barn and the light. Without the file the whole picture counts.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from transformers import VideoMAEModel, VideoMAEVideoProcessor
 
 from services.errors import ModelError
 from services.model_identity import identify
-from services.motion_crop import moving_region
+from services.moving_blocks import moving_blocks
 from services.schema import Frames, Provenance, digest_of
 
 POOLING = "mean of last_hidden_state, L2"
@@ -45,7 +46,7 @@ class Embedder:
             raise ModelError(f"The embedder in {folder} cannot be loaded ({_first_line(error)}); {_REMEDY}.") from error
         self._model.to(self.device).eval()
         self.frames: int = self._model.config.num_frames
-        self.crop: str = _crop(folder)
+        self.blocks: int | None = _blocks(folder)
         self.provenance = Provenance(
             model=identity.model,
             weights=identity.weights,
@@ -68,8 +69,9 @@ class Embedder:
     def embed_batch(self, clips: list[Frames]) -> NDArray[np.float32]:
         """(len(clips), D) float32, rows of length 1. Raises ModelError for a vector without a direction."""
         pixels = torch.cat([self._pixels(clip) for clip in clips])
+        hidden_blocks = None if self.blocks is None else self._hidden(pixels).to(self.device)
         with self._lock, torch.inference_mode():
-            hidden = self._model(pixel_values=pixels.to(self.device)).last_hidden_state
+            hidden = self._model(pixels.to(self.device), bool_masked_pos=hidden_blocks).last_hidden_state
         vectors = hidden.float().mean(1).cpu().numpy()
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not np.isfinite(vectors).all() or (lengths < 1e-6).any():
@@ -80,14 +82,22 @@ class Embedder:
         """(1, frames, 3, height, width) float32, as the model's own processor makes them."""
         chosen = np.round(np.linspace(0, len(clip) - 1, self.frames)).astype(int)
         rgb = clip.rgb[chosen]
-        if self.crop == "motion":
-            top, left, height, width = moving_region(rgb)
-            rgb = rgb[:, top : top + height, left : left + width]
         video = torch.from_numpy(np.ascontiguousarray(rgb)).permute(0, 3, 1, 2)
         pixels: torch.Tensor = self._processor(videos=[video], do_sample_frames=False, return_tensors="pt")[
             "pixel_values"
         ]
         return pixels
+
+    def _hidden(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(clips, tokens) bool: patches that do not enter the encoder, from processed pixels."""
+        config, rows = self._model.config, []
+        mean, std = (torch.tensor(getattr(self._processor, name)).view(3, 1, 1) for name in ("image_mean", "image_std"))
+        for clip in (pixels * std + mean).mul(255).round().clamp(0, 255).to(torch.uint8):
+            pictures = clip.permute(0, 2, 3, 1).numpy()
+            shown = np.zeros(pictures.shape[1] // config.patch_size * (pictures.shape[2] // config.patch_size), bool)
+            shown[moving_blocks(pictures, config.patch_size, self.blocks or 0)] = True
+            rows.append(torch.from_numpy(~np.tile(shown, config.num_frames // config.tubelet_size)))
+        return torch.stack(rows)
 
     def _settings(self) -> dict[str, Any]:
         keys = (
@@ -101,20 +111,20 @@ class Embedder:
             "image_std",
         )
         values = {key: str(getattr(self._processor, key, None)) for key in keys}
-        return {**values, "crop": self.crop, "frames": self.frames, "rule": "uniform by position"}
+        return {**values, "moving_blocks": self.blocks, "frames": self.frames, "rule": "uniform by position"}
 
 
-def _crop(folder: Path) -> str:
+def _blocks(folder: Path) -> int | None:
     path = folder / "embedder.json"
     if not path.exists():
-        return "none"
+        return None
     try:
-        crop = json.loads(path.read_text(encoding="utf-8"))["crop"]
+        blocks = json.loads(path.read_text(encoding="utf-8"))["moving_blocks"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path} is malformed; restore the embedder's folder.") from error
-    if crop not in ("none", "motion"):
-        raise ModelError(f"{path} asks for the crop {crop!r}, but only 'none' and 'motion' exist.")
-    return str(crop)
+    if blocks is not None and (not isinstance(blocks, int) or blocks < 1):
+        raise ModelError(f"{path} asks for {blocks!r} moving blocks; it takes a number above 0 or null.")
+    return blocks
 
 
 def _first_line(error: BaseException) -> str:

@@ -11,10 +11,17 @@ from transformers import VideoMAEImageProcessor, VideoMAEModel
 
 from services.embedder import Embedder
 from services.errors import ModelError
+from services.moving_blocks import moving_blocks
 from services.schema import Frames
 from training.demo import tower, video_mae
 
 FRAMES = Frames(np.random.default_rng(0).integers(0, 255, (16, 128, 224, 3), np.uint8), np.arange(16.0))
+
+
+def test_the_block_that_changes_is_found() -> None:
+    pictures = np.full((16, 128, 224, 3), 90, np.uint8)
+    pictures[::2, 40:60, 100:120] = 200
+    assert moving_blocks(pictures, 32, 1).tolist() == [10]
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +32,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_vector_is_the_mean_of_the_stock_model(folder: Path) -> None:
+def test_vector_is_the_mean_of_the_stock_model_over_what_moves(folder: Path) -> None:
     model = VideoMAEModel.from_pretrained(folder).eval()
     pixels = torch.from_numpy(FRAMES.rgb).permute(0, 3, 1, 2)[None].float() / 127.5 - 1
     with torch.inference_mode():
-        mean = model(pixels).last_hidden_state.mean(1)[0].numpy()
+        shown = np.zeros(28, bool)
+        shown[moving_blocks(FRAMES.rgb, 32, video_mae.SHOWN)] = True
+        hidden = torch.from_numpy(~np.tile(shown, 8))[None]
+        mean = model(pixels, bool_masked_pos=hidden).last_hidden_state.mean(1)[0].numpy()
     found = Embedder(folder).embed(FRAMES)
     assert found.dtype == np.float32
     assert np.linalg.norm(found) == pytest.approx(1, abs=1e-5)

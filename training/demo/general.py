@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from training.demo.annotate import LIGHTS, NUMBERS
-from training.demo.corpus import Exercise, cows, number, sentence
+from training.demo.corpus import cows, number, sentence
 from training.demo.language import group_times
-from training.demo.scoring import Loaded, answers
+from training.demo.scoring import Asked, Loaded, answers
 
 Facts = dict[str, Any]
 
@@ -46,13 +46,13 @@ def asked(
     loaded: Loaded, notes: Sequence[dict[str, Any]], features: NDArray[np.float16], batch: int = 4
 ) -> dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Per question (answered, true), each (N,) index of an answer."""
-    exercises = [Exercise(question, option) for question, options, _ in QUESTIONS.values() for option in options]
+    questions: list[Asked] = [(question, tuple(options)) for question, options, _ in QUESTIONS.values()]
     found = []
     with torch.inference_mode():
         for first in range(0, len(notes), batch):
             part = range(first, min(first + batch, len(notes)))
             times = [group_times(notes[i]) for i in part]
-            found.append(answers(loaded, times, [exercises] * len(part), np.asarray(features[first : part.stop])))
+            found.append(answers(loaded, times, [questions] * len(part), np.asarray(features[first : part.stop])))
     table = torch.cat(found).numpy()
     out: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
     start = 0

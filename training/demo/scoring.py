@@ -21,8 +21,7 @@ from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 from agent.prompts import mounting_question
 from services.dialog import STATUS, STATUS_WORDS
 from services.schema import LABELS, Hit, RetrievalMode
-from training.demo.corpus import Exercise
-from training.demo.language import Layout, Packed, group_times, packed
+from training.demo.language import Layout, group_times
 from training.demo.progress import Progress
 
 MODES: tuple[RetrievalMode, ...] = ("off", "nearest", "contrastive")
@@ -46,39 +45,100 @@ def loaded(base: Path, adapter: Path | None = None) -> Loaded:
     return Loaded(model.eval(), Layout(of, model), adapter)
 
 
-def answers(loaded: Loaded, times: list[list[float]], asked: list[list[Exercise]], seen: NDArray[np.float16]) -> Tensor:
-    """(clips, exercises) float32: summed log-probability of each exercise's complete answer but for ``Status:``."""
-    batch = packed(loaded.layout, times, asked, seen)
-    logits = _logits(loaded.model, batch)
-    wanted = batch.targets >= 0
-    chances = logits.log_softmax(-1).gather(-1, batch.targets.clamp(min=0)[..., None])[..., 0]
-    chances = torch.where(wanted, chances, 0.0)
-    skip = len(loaded.layout.text(STATUS))
-    out = torch.zeros(len(asked), len(asked[0]))
-    for row, exercises in enumerate(asked):
-        place = wanted[row].nonzero()[:, 0].tolist()
-        start = 0
-        for column, exercise in enumerate(exercises):
-            length = len(loaded.layout.text(exercise.answer)) + 1
-            leave = skip if exercise.answer.startswith(STATUS) else 0
-            out[row, column] = chances[row, place[start + leave : start + length]].sum()
-            start += length
+Asked = tuple[str, tuple[str, ...]]
+"""A question with its possible answers."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One clip's sequence: ``segment`` and ``parent`` decide who sees whom; per answer token the place that predicts
+    it, the token, and the number of the answer it belongs to."""
+
+    ids: list[int]
+    places: Tensor
+    segment: list[int]
+    parent: list[int]
+    source: list[int]
+    target: list[int]
+    answer: list[int]
+
+
+def _row(loaded: Loaded, times: list[float], asked: Sequence[Asked], groups: int, skip: str) -> _Row:
+    layout = loaded.layout
+    ids = layout.prefix(times)
+    positions, after = layout.prefix_positions(ids, groups)
+    segment, parent, text_places = [0] * len(ids), [0] * len(ids), []
+    source: list[int] = []
+    target: list[int] = []
+    answer: list[int] = []
+    number = branch = 0
+    for question, options in asked:
+        number += 1
+        own, tokens = number, layout.text(question) + layout.close
+        ids, segment, parent = ids + tokens, segment + [own] * len(tokens), parent + [own] * len(tokens)
+        text_places += range(after, after + len(tokens))
+        last = len(ids) - 1
+        for option in options:
+            number += 1
+            said = [*layout.text(option), layout.end]
+            start = len(ids)
+            ids, segment, parent = ids + said, segment + [number] * len(said), parent + [own] * len(said)
+            text_places += range(after + len(tokens), after + len(tokens) + len(said))
+            leave = len(layout.text(skip)) if skip and option.startswith(skip) else 0
+            for k in range(leave, len(said)):
+                source.append(last if k == 0 else start + k - 1)
+                target.append(said[k])
+                answer.append(branch)
+            branch += 1
+    places = torch.cat([positions, torch.tensor(text_places).expand(3, -1)], 1)
+    return _Row(ids, places, segment, parent, source, target, answer)
+
+
+def answers(
+    loaded: Loaded,
+    times: list[list[float]],
+    asked: Sequence[Sequence[Asked]],
+    seen: NDArray[np.float16],
+    skip: str = "",
+) -> Tensor:
+    """(clips, answers) float32: summed log-probability of each complete answer, terminator included, without the
+    tokens of its beginning ``skip``. Each question is read once; its answers see it, the video and themselves."""
+    rows = [_row(loaded, own, questions, seen.shape[1], skip) for own, questions in zip(times, asked, strict=True)]
+    size, length = len(rows), max(len(row.ids) for row in rows)
+    ids, segment, parent = (torch.full((size, length), value) for value in (0, -1, -1))
+    positions = torch.zeros(3, size, length, dtype=torch.long)
+    for i, row in enumerate(rows):
+        n = len(row.ids)
+        ids[i, :n], segment[i, :n], parent[i, :n] = map(torch.tensor, (row.ids, row.segment, row.parent))
+        positions[:, i, :n] = row.places
+    near = (
+        (segment[:, :, None] == segment[:, None]) | (segment[:, None] == 0) | (parent[:, :, None] == segment[:, None])
+    )
+    mask = (near & torch.ones(length, length, dtype=torch.bool).tril())[:, None]
+    stacked = torch.from_numpy(np.ascontiguousarray(seen.transpose(2, 0, 1, 3, 4))).float().flatten(1, 3)
+    hidden = _hidden(loaded.model, ids, positions, mask, ids == loaded.layout.pad_video, stacked)
+    out = torch.zeros(size, sum(len(options) for _, options in asked[0]))
+    for i, row in enumerate(rows):
+        chances = loaded.model.lm_head(hidden[i, row.source]).float().log_softmax(-1)
+        each = chances.gather(1, torch.tensor(row.target)[:, None])[:, 0]
+        out[i].index_add_(0, torch.tensor(row.answer), each)
     return out
 
 
-def _logits(model: Qwen3VLForConditionalGeneration, batch: Packed) -> Tensor:
+def _hidden(
+    model: Qwen3VLForConditionalGeneration, ids: Tensor, positions: Tensor, mask: Tensor, visual: Tensor, seen: Tensor
+) -> Tensor:
     text = model.model.language_model
-    embedded = text.embed_tokens(batch.ids)
-    embedded = embedded.masked_scatter(batch.visual[..., None], batch.seen[0].to(embedded.dtype))
-    hidden = text(
-        inputs_embeds=embedded,
-        attention_mask=batch.mask,
-        position_ids=batch.positions,
-        visual_pos_masks=batch.visual,
-        deepstack_visual_embeds=[batch.seen[1], batch.seen[2]],
+    embedded = text.embed_tokens(ids)
+    hidden: Tensor = text(
+        inputs_embeds=embedded.masked_scatter(visual[..., None], seen[0].to(embedded.dtype)),
+        attention_mask=mask,
+        position_ids=positions,
+        visual_pos_masks=visual,
+        deepstack_visual_embeds=[seen[1], seen[2]],
         use_cache=False,
     ).last_hidden_state
-    return model.lm_head(hidden).float()
+    return hidden
 
 
 def mounting_scores(
@@ -94,17 +154,10 @@ def mounting_scores(
     with torch.inference_mode():
         for first in range(0, len(notes), batch):
             part = range(first, min(first + batch, len(notes)))
-            asked = [
-                [
-                    Exercise(mounting_question(mode, shown[mode][i]), f"{STATUS} {STATUS_WORDS[label]}")
-                    for mode in shown
-                    for label in LABELS
-                ]
-                for i in part
-            ]
-            found = answers(
-                loaded, [group_times(notes[i]) for i in part], asked, np.asarray(features[first : part.stop])
-            )
+            words = tuple(f"{STATUS} {STATUS_WORDS[label]}" for label in LABELS)
+            asked = [[(mounting_question(mode, shown[mode][i]), words) for mode in shown] for i in part]
+            times = [group_times(notes[i]) for i in part]
+            found = answers(loaded, times, asked, np.asarray(features[first : part.stop]), STATUS)
             for number, mode in enumerate(shown):
                 rows[mode][first : part.stop] = found[:, 2 * number : 2 * number + 2].numpy()
             progress.step(count=len(part))

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as fn
 from transformers import VideoMAEConfig, VideoMAEModel, VideoMAEVideoProcessor
 
+from services.moving_blocks import moving_blocks
 from training.demo import tower
 from training.demo.harvest import GROUPS, WORK, Stored, opened
 from training.demo.plan import KINDS
@@ -32,14 +33,16 @@ from training.demo.vision import CLASSES, Heads, mirrored, schedule
 from training.demo.vision import loss_of as dense_loss
 
 BLOCK = 32
+SHOWN = 12
+"""Blocks of the picture (of 28) that enter the encoder: those that move most over the clip."""
 TEMPERATURE = 0.1
 
 
 @dataclass(frozen=True)
 class Settings:
-    minutes_masked: float = 1.0
+    minutes_masked: float = 0.7
     minutes: float = 14.0
-    batch: int = 32
+    batch: int = 48
     rate: float = 1e-3
     matrix_rate: float = 0.01
     masked: float = 0.75
@@ -80,21 +83,41 @@ class Encoder(nn.Module):
         self.model = model
         self.register_buffer("places", model.embeddings.position_embeddings.clone(), persistent=False)
 
-    def tokens(self, x: Tensor) -> Tensor:
-        """(n, 8, 112, 1536) to embedded (n, 224, 192)."""
+    def forward(self, x: Tensor, keep: Tensor) -> Tensor:
+        """Stored patches (n, 8, 112, 1536) and the tokens that enter (n, k) to the last hidden state (n, k, 192)."""
         projection = self.model.embeddings.patch_embeddings.projection
         half = BLOCK // 2
         weight = projection.weight.view(-1, 3, 2, 2, half, 2, half).permute(0, 3, 5, 1, 2, 4, 6).flatten(1)
-        blocks = x.reshape(x.shape[0], GROUPS * tower.TOKENS, -1)
-        return fn.linear(blocks, weight, projection.bias) + self.places
-
-    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Last hidden state (n, 224, 192), or of the kept tokens (n, k) only."""
-        tokens = self.tokens(x)
-        if keep is not None:
-            tokens = tokens.gather(1, keep[..., None].expand(-1, -1, tokens.shape[-1]))
+        tokens = fn.linear(blocks_of(x, keep), weight, projection.bias) + self.places[0][keep]
         hidden: Tensor = self.model.encoder(tokens).last_hidden_state
         return hidden if self.model.layernorm is None else self.model.layernorm(hidden)
+
+
+def blocks_of(x: Tensor, keep: Tensor) -> Tensor:
+    """(n, k, 6144) the chosen blocks of stored patches (n, 8, 112, 1536)."""
+    blocks = x.reshape(x.shape[0], GROUPS * tower.TOKENS, -1)
+    return blocks[torch.arange(len(x))[:, None], keep]
+
+
+def moving(patches: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """(SHOWN,) blocks of one stored clip (8, 112, 1536) that move most, as ``services.embedder`` chooses them."""
+    return moving_blocks(tower.pictures(patches), BLOCK, SHOWN)
+
+
+def tokens_of(shown: NDArray[np.int64]) -> Tensor:
+    """(n, SHOWN) blocks to (n, 8 · SHOWN) tokens: the same blocks at every time."""
+    steps = np.arange(GROUPS)[None, :, None] * tower.TOKENS
+    return torch.from_numpy((shown[:, None] + steps).reshape(len(shown), -1))
+
+
+def moving_of(stored: Stored) -> NDArray[np.int64]:
+    """(N, SHOWN) of a whole set, kept beside its patches."""
+    path = stored.folder / f"moving-{SHOWN}.npy"
+    if path.exists():
+        return np.load(path)
+    found = np.stack([moving(np.asarray(patches)) for patches in stored.patches[: len(stored)]])
+    np.save(path, found)
+    return found
 
 
 class Teacher(nn.Module):
@@ -121,6 +144,7 @@ class Clips:
     def __init__(self, sets: list[Stored], seed: int) -> None:
         self.random = np.random.default_rng(seed)
         self.rows = [(s, i) for s in sets for i, note in enumerate(s.notes) if note["degradation"][0] == "none"]
+        self.shown = {id(s): moving_of(s) for s in sets}
         self.names = sorted(next(s for s in sets if s.targets).targets)
         self.order: list[int] = []
 
@@ -128,9 +152,9 @@ class Clips:
         first = next(s for s, _ in self.rows if s.targets)
         return {name: first.targets[name].shape[2] * CLASSES.get(name, 1) for name in self.names}
 
-    def batch(self, size: int) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor, Tensor]:
-        """Patches (n, 8, 112, 1536) bfloat16, dense targets (n·8, C, 112), whether a clip has them (n,), kind (n,),
-        label (n,)."""
+    def batch(self, size: int) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensor, Tensor, Tensor]:
+        """Patches (n, 8, 112, 1536) bfloat16, tokens that enter (n, k), dense targets (n·8, C, 112), whether a clip
+        has them (n,), kind (n,), label (n,)."""
         if len(self.order) < size:
             self.order = self.random.permutation(len(self.rows)).tolist()
         chosen = [self.rows[self.order.pop()] for _ in range(size)]
@@ -141,15 +165,18 @@ class Clips:
             .flatten(0, 1)
             for name in self.names
         }
-        flip = torch.from_numpy(self.random.random(size) < 0.5).repeat_interleave(GROUPS)
-        raw, targets = mirrored(stored.flatten(0, 1), targets, flip)
+        flip = self.random.random(size) < 0.5
+        shown = np.stack([self.shown[id(s)][i] for s, i in chosen])
+        rows, columns = np.divmod(shown, tower.GRID[1] // 2)
+        shown = np.where(flip[:, None], rows * (tower.GRID[1] // 2) + tower.GRID[1] // 2 - 1 - columns, shown)
+        raw, targets = mirrored(stored.flatten(0, 1), targets, torch.from_numpy(flip).repeat_interleave(GROUPS))
         gain = torch.from_numpy(self.random.uniform(0.7, 1.4, (size, 1, 1, 1)) / 127.5).bfloat16()
         shift = torch.from_numpy(self.random.uniform(-0.15, 0.15, (size, 1, 1, 1)) - 1.0).bfloat16()
         x = raw.view(size, GROUPS, tower.PATCHES, -1).bfloat16().mul_(gain).add_(shift).clamp_(-1.0, 1.0)
         facts = [s.notes[i]["facts"] for s, i in chosen]
         kind = torch.tensor([KINDS.index(f["kind"]) for f in facts])
         label = torch.tensor([int(f["label"] == "mounting") for f in facts])
-        return x, targets, torch.tensor([bool(s.targets) for s, _ in chosen]), kind, label
+        return x, tokens_of(shown), targets, torch.tensor([bool(s.targets) for s, _ in chosen]), kind, label
 
 
 def _target(stored: Stored, name: str, row: int, shape_of: Stored) -> NDArray[np.float16]:
@@ -169,33 +196,29 @@ def contrastive(vectors: Tensor, kind: Tensor, label: Tensor) -> Tensor:
     return -((weight * log_share).sum(1) / weight.sum(1).clamp(min=1)).mean()
 
 
-def masked_loss(encoder: Encoder, teacher: Teacher, x: Tensor, share: float) -> Tensor:
-    """Reconstruct some of the hidden blocks, each scaled to mean 0 and variance 1."""
-    n, count = x.shape[0], GROUPS * tower.TOKENS
+def masked_loss(encoder: Encoder, teacher: Teacher, x: Tensor, tokens: Tensor, share: float) -> Tensor:
+    """Reconstruct some of the hidden ones among the tokens that enter, each scaled to mean 0 and variance 1."""
+    n, count = tokens.shape
     kept = int(count * (1 - share))
     order = torch.rand(n, count).argsort(1)
-    keep = order[:, :kept]
-    hidden = encoder(x, keep)
-    full = teacher.mask_token.expand(n, count, -1).to(hidden.dtype)
-    full = full.scatter(1, keep[..., None].expand_as(hidden), teacher.norm(hidden).to(hidden.dtype)) + encoder.places
-    some = order[:, kept : kept + 24]
-    mixed = teacher.mixer(full).gather(1, some[..., None].expand(-1, -1, full.shape[-1]))
-    want = x.reshape(n, count, -1).gather(1, some[..., None].expand(-1, -1, x.shape[-1] * 4)).float()
+    keep, some = tokens.gather(1, order[:, :kept]), tokens.gather(1, order[:, kept : kept + 16])
+    seen = teacher.norm(encoder(x, keep)) + encoder.places[0][keep]
+    mixed = teacher.mixer(torch.cat([seen, teacher.mask_token + encoder.places[0][some]], 1))[:, kept:]
+    want = blocks_of(x, some).float()
     want = (want - want.mean(-1, keepdim=True)) / (want.var(-1, keepdim=True) + 1e-3).sqrt()
     return fn.mse_loss(teacher.pixels(mixed).float(), want)
 
 
 def state_loss(encoder: Encoder, teacher: Teacher, batch: tuple[Any, ...]) -> dict[str, Tensor]:
-    """Dense targets, kind, label and contrast."""
-    x, targets, has, kind, label = batch
-    hidden = encoder(x)
+    """Dense targets of the tokens that entered, kind, label and contrast."""
+    x, tokens, targets, has, kind, label = batch
+    hidden = encoder(x, tokens)
     losses = {}
     if has.any():
-        rows = has.repeat_interleave(GROUPS)
-        tokens = teacher.norm(hidden.view(-1, tower.TOKENS, hidden.shape[-1])[rows])
-        own = {name: value[rows] for name, value in targets.items()}
-        zero = torch.zeros(len(tokens), dtype=torch.long)
-        dense = dense_loss(teacher.dense, tokens, own, zero, zero.float())
+        own = {name: _of_tokens(value, tokens)[has].flatten(0, 1) for name, value in targets.items()}
+        seen = teacher.norm(hidden[has]).flatten(0, 1)[:, None]
+        nothing = torch.zeros(len(seen), dtype=torch.long)
+        dense = dense_loss(teacher.dense, seen, own, nothing, nothing.float())
         losses["dense"] = sum((v for k, v in dense.items() if k not in ("kind", "level")), torch.zeros(()))
     mean = hidden.float().mean(1)
     scaled = teacher.mean_norm(mean)
@@ -203,6 +226,13 @@ def state_loss(encoder: Encoder, teacher: Teacher, batch: tuple[Any, ...]) -> di
     losses["label"] = fn.cross_entropy(teacher.label(scaled).float(), label)
     losses["contrast"] = contrastive(fn.normalize(mean, dim=1), kind, label)
     return losses
+
+
+def _of_tokens(value: Tensor, tokens: Tensor) -> Tensor:
+    """Dense targets (n·8, C, 112) to those of the tokens (n, k, C, 4)."""
+    n = len(tokens)
+    each = value.view(n, GROUPS, value.shape[1], tower.TOKENS, 4).permute(0, 1, 3, 2, 4).flatten(1, 2)
+    return each[torch.arange(n)[:, None], tokens]
 
 
 def train(sets: list[Stored], settings: Settings) -> VideoMAEModel:
@@ -231,7 +261,7 @@ def train(sets: list[Stored], settings: Settings) -> VideoMAEModel:
         batch = clips.batch(settings.batch)
         with torch.autocast("cpu", torch.bfloat16):
             if spent < settings.minutes_masked * 60:
-                losses = {"masked": masked_loss(encoder, teacher, batch[0], settings.masked)}
+                losses = {"masked": masked_loss(encoder, teacher, batch[0], batch[1], settings.masked)}
             else:
                 losses = state_loss(encoder, teacher, batch)
         sum(losses.values(), torch.zeros(())).backward()
@@ -250,10 +280,10 @@ def train(sets: list[Stored], settings: Settings) -> VideoMAEModel:
 
 
 def save(model: VideoMAEModel, folder: Path) -> None:
-    """Stock model, stock processor, and the crop rule of ``services.embedder``."""
+    """Stock model, stock processor, and the rule of ``services.embedder`` for the blocks that enter."""
     model.save_pretrained(folder)
     picture_processor().save_pretrained(folder)
-    (folder / "embedder.json").write_text(json.dumps({"crop": "none"}) + "\n", encoding="utf-8")
+    (folder / "embedder.json").write_text(json.dumps({"moving_blocks": SHOWN}) + "\n", encoding="utf-8")
 
 
 def vectors(model: VideoMAEModel, stored: Stored, limit: int | None = None) -> NDArray[np.float32]:
@@ -267,8 +297,10 @@ def vectors_of(model: VideoMAEModel, patches: NDArray[np.uint8], batch: int = 32
     out = []
     with torch.inference_mode():
         for first in range(0, len(patches), batch):
-            x = torch.from_numpy(np.array(patches[first : first + batch]))
-            out.append(fn.normalize(encoder(tower.normalised(x)).mean(1), dim=1).numpy())
+            part = np.array(patches[first : first + batch])
+            tokens = tokens_of(np.stack([moving(clip) for clip in part]))
+            hidden = encoder(tower.normalised(torch.from_numpy(part)), tokens)
+            out.append(fn.normalize(hidden.mean(1), dim=1).numpy())
     return np.concatenate(out)
 
 

@@ -70,10 +70,10 @@ class Heads(nn.Module):
         self.level = nn.Linear(width, 1)
 
     def forward(self, tokens: Tensor, name: str) -> Tensor:
-        """(n, 28, width) to (n, channels, 112)."""
+        """(n, tokens, width) to (n, channels, 4 · tokens): four patches behind each token."""
         n = tokens.shape[0]
         out = self.dense[name](tokens)
-        return out.view(n, tower.TOKENS * 4, -1).transpose(1, 2)
+        return out.view(n, tokens.shape[1] * 4, -1).transpose(1, 2)
 
 
 class Groups:
@@ -143,7 +143,7 @@ def loss_of(heads: Heads, tokens: Tensor, targets: dict[str, Tensor], kind: Tens
         out = heads(tokens, name).float()
         if name in CLASSES:
             count = CLASSES[name]
-            logits = out.view(out.shape[0], count, -1, tower.PATCHES)
+            logits = out.view(out.shape[0], count, -1, out.shape[-1])
             each = fn.cross_entropy(logits, target.long(), reduction="none")
             weight = body * 1.0 + 0.25
             losses[name] = (each * weight).sum() / weight.sum()
