@@ -13,7 +13,9 @@ On disk: ``novelty.safetensors`` (mean (F,), whitening (F, F), scale of both vie
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +94,7 @@ def statistics(resized: U8) -> F32:
     return np.asarray([*_light(grey), *_colour(rgb, grey), *_edges(grey), *_spectrum(grey), *_change(grey)], np.float32)
 
 
-def _log(value: float | np.floating[object]) -> float:
+def _log(value: Any) -> float:
     return float(np.log(np.maximum(value, 1e-5)))
 
 
@@ -144,7 +146,7 @@ def _spectrum(grey: F32) -> list[float]:
     y, x = np.meshgrid(np.abs(np.fft.fftfreq(height)), np.fft.rfftfreq(width), indexing="ij")
     radius = np.hypot(x, y)
     edges = (0.01, 0.03, 0.06, 0.12, 0.2, 0.3, 0.42)
-    rings = [power[(radius >= a) & (radius < b)].mean() for a, b in zip(edges, edges[1:], strict=False)]
+    rings = [power[(radius >= a) & (radius < b)].mean() for a, b in pairwise(edges)]
     total = sum(rings)
     upright, flat = power[(x > 2 * y) & (radius > 0.03)].mean(), power[(y > 2 * x) & (radius > 0.03)].mean()
     return [

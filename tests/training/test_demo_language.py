@@ -75,7 +75,9 @@ def test_packed_questions_read_as_if_asked_alone(
     asked = [corpus.Exercise("How many cows are in this video?", "Two cows."), corpus.Exercise("Describe it.", "Yes.")]
     times = group_times({"times_s": TIMES.tolist()})
     with torch.inference_mode():
-        together = loss_of(model, packed(Layout(dialog.processor, model), [times], [asked], _seen(model, dialog, frames)))
+        together = loss_of(
+            model, packed(Layout(dialog.processor, model), [times], [asked], _seen(model, dialog, frames))
+        )
         summed, count = 0.0, 0
         for exercise in asked:
             inputs = dialog.prompt(messages(exercise.question), [frames])

@@ -57,16 +57,15 @@ def fine_tune(
     profile: Profile,
     base: Path,
     output: Path,
-    clips: tuple[Stored, NDArray[np.float16], NDArray[np.float32]],
-    library: tuple[Stored, NDArray[np.float16], NDArray[np.float32]],
+    clips: tuple[Stored, NDArray[np.float16]],
+    library: tuple[Stored, NDArray[np.float16]],
     **settings: Any,
 ) -> None:
-    """Train on ``clips`` with cases from ``library``; each is (set, features, embedder's vectors)."""
+    """Train on ``clips`` with cases from ``library``; each is (set, features). The cases are drawn at random, so that
+    neither case nor order says anything about the clip, and the stage does not depend on the embedder."""
     processor = AutoProcessor.from_pretrained(base)
     dialog = Dialog(processor, contract(processor, profile.sampling, profile.min_pixels, profile.max_pixels))
     own, cases = samples(clips[0], clips[1], dialog), samples(library[0], library[1], dialog)
-    vectors = {s.digest: clips[2][row] for row, s in enumerate(own)}
-    vectors |= {s.digest: library[2][row] for row, s in enumerate(cases)}
     config = TrainConfig(
         model=str(base),
         output=output,
@@ -76,4 +75,4 @@ def fine_tune(
         max_pixels=profile.max_pixels,
         **settings,
     )
-    train(config, own, references=cases, vectors=vectors)
+    train(config, own, references=cases)

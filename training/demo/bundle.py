@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import VideoMAEModel
 
+from services.schema import VariantName
 from training.demo.cache import features
 from training.demo.harvest import WORK, Stored, harvest, opened
 from training.demo.references import Neighbours
@@ -46,7 +47,7 @@ class Bundle:
         return self.folder / "adapters" / "mounting"
 
     @cached_property
-    def models(self) -> dict[str, Loaded]:
+    def models(self) -> dict[VariantName, Loaded]:
         """base and tuned, float32."""
         return {"base": loaded(self.base), "tuned": loaded(self.base, self.adapter)}
 

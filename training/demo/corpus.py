@@ -216,13 +216,14 @@ def tokenizer_texts(reasons: list[str] | None = None) -> Iterator[str]:
     for task, _, yes, no in _CASES:
         yield from [f"{task} Status: {yes} or Status: {no}. A {yes.lower()} case: A {no.lower()} case:"] * 20
     yield from [
-        "How many cows are in this video? Is it daylight or infrared night? Daylight. How many cows lie walk in this video?",
+        "How many cows are in this video? Is it daylight or infrared night? Daylight. How many cows lie walk in this",
         "Do two cows come close? Yes. No. When does a cow walk? From to s. Describe this video. What do you see at",
         "Where are two cows closest at? On the left. On the right. In the middle. It lies. It walks. It stands.",
-        "What does the cow farthest to the left right do at? What coat has the cow What coats have the two closest cows at",
+        "What does the cow farthest to the left right do at? What coat has the cow What coats have the two closest cows",
         ", two cows come close. , no two cows come close. in daylight. in infrared night.",
-        "The farmer cow cows cattle bull heifer calf calves barn pen rail video picture camera light dark shows front back",
-        "Explain the reason why because before after while during between until again slowly quickly short long",
-        "Question Answer YES NO Options (A) (B) Reason: Based on an analysis of the video focusing on the cows' behavior,",
-        "was there any mounting behavior? blur noise blurred noisy dark covered low resolution sharp clean picture quality",
+        "The farmer cow cows cattle bull heifer calf calves barn pen rail video picture camera light dark shows front",
+        "back Explain the reason why because before after while during between until again slowly quickly short long",
+        "Question Answer YES NO Options (A) (B) Reason: Based on an analysis of the video focusing on the cows'",
+        "behavior, was there any mounting behavior? blur noise blurred noisy dark covered low resolution sharp clean",
+        "picture quality",
     ] * 20

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -25,7 +27,7 @@ from agent.prompts import mounting_question
 from agent.verdict import combine, reason_of, text_verdict
 from services.calibration import read_calibration
 from services.novelty import NoveltyModel
-from services.schema import RetrievalMode
+from services.schema import Calibration, RetrievalMode
 from services.settings import profile
 from training.demo import tower
 from training.demo.annotate import LIGHTS, NUMBERS
@@ -66,7 +68,7 @@ def mounting(figures: Figures, bundle: Bundle, seen: Seen, title: str) -> None:
             name = f"{variant}, {mode}"
             figures.add(title, f"{name}: balanced accuracy", balanced(p >= 0.5, truth))
             figures.add(title, f"{name}: AUC", f"{area_under_curve(p, truth):.3f}")
-            rule = rules.rule(mode, variant)
+            rule = rules.rule(mode, variant) or Calibration()
             fused = np.array(
                 [combine(float(a), None if mode == "off" else float(v), rule) for a, v in zip(p, votes, strict=True)]
             )
@@ -142,10 +144,19 @@ def reasons(figures: Figures, bundle: Bundle, seen: Seen) -> None:
 
 
 _DEEDS = {
-    "mount": ("mounts", "mount "), "chin_resting": ("chin",), "head_pushing": ("pushes",), "sniffing": ("sniffs",),
-    "following": ("follows",), "lying_down": ("lies down",), "getting_up": ("gets up",), "walking_past": ("walks past",),
-    "feeding": ("feeds",), "front_raised": ("step",), "standing_close": ("stands close",), "passing_behind": ("passes",),
-}  # fmt: skip
+    "mount": ("mounts", "mount "),
+    "chin_resting": ("chin",),
+    "head_pushing": ("pushes",),
+    "sniffing": ("sniffs",),
+    "following": ("follows",),
+    "lying_down": ("lies down",),
+    "getting_up": ("gets up",),
+    "walking_past": ("walks past",),
+    "feeding": ("feeds",),
+    "front_raised": ("step",),
+    "standing_close": ("stands close",),
+    "passing_behind": ("passes",),
+}
 
 
 def _reason(text: str, note: dict[str, Any]) -> dict[str, bool]:
@@ -210,15 +221,26 @@ def measured(bundle: Bundle, sets: Sequence[str]) -> Figures:
     return figures
 
 
+def keep(figures: Figures, folder: Path) -> None:
+    """Write ``figures.json``; tables and rows that were not measured this time stay, in the order of the whole run."""
+    path = folder / "figures.json"
+    with FileLock(folder / ".figures.lock"):
+        known: dict[str, ROWS] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        for title, rows in figures.tables.items():
+            known.setdefault(title, {}).update(rows)
+        path.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / ".figures.lock").unlink(missing_ok=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the card's figures on held-out seeds.")
     parser.add_argument("--bundle", type=Path, default=BUNDLE)
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--sets", nargs="+", default=["test", "new", "second"], choices=["test", "new", "second"])
     a = parser.parse_args()
+    torch.set_num_threads(1)
     figures = measured(Bundle(a.bundle, a.work), a.sets)
-    text = json.dumps(figures.tables, indent=1, ensure_ascii=False)
-    (a.bundle / "figures.json").write_text(text + "\n", encoding="utf-8")
+    keep(figures, a.bundle)
     for title, rows in figures.tables.items():
         print(f"\n{title}")
         for name, value in rows.items():

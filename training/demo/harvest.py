@@ -111,7 +111,7 @@ def coded(frames: NDArray[np.uint8], times_s: NDArray[np.float64], crf: int) -> 
         stream.codec_context.time_base = Fraction(1, 1000)
         for rgb, t in zip(frames, times_s, strict=True):
             frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-            frame.pts, frame.time_base = int(round(t * 1000)), Fraction(1, 1000)
+            frame.pts, frame.time_base = round(float(t) * 1000), Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return buffer.getvalue()
@@ -119,8 +119,9 @@ def coded(frames: NDArray[np.uint8], times_s: NDArray[np.float64], crf: int) -> 
 
 def decoded(data: bytes) -> NDArray[np.uint8]:
     """All frames (T, H, W, 3) RGB."""
-    with av.open(io.BytesIO(data)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    with av.open(io.BytesIO(data), "r") as container:
+        frames = [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in container.decode(video=0)]
+    return np.stack(frames)
 
 
 def small(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:

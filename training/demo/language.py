@@ -118,7 +118,8 @@ def packed(
     for own_times, asked in zip(times, exercises, strict=True):
         ids = layout.prefix(own_times)
         positions, after = layout.prefix_positions(ids, groups)
-        segment, target, text_positions = [0] * len(ids), [-100] * len(ids), []
+        segment, target = [0] * len(ids), [-100] * len(ids)
+        text_positions: list[int] = []
         for number, exercise in enumerate(asked, 1):
             question = layout.text(exercise.question) + layout.close
             answer = [*layout.text(exercise.answer), layout.end]

@@ -7,7 +7,7 @@ rates, qualities and codecs, because a farmer's file may come so; half fits, the
 from __future__ import annotations
 
 import io
-from typing import Literal
+from typing import Literal, cast
 
 import av
 import cv2
@@ -81,7 +81,7 @@ def recoded(seed: int, viewpoints: Literal["train", "new"] = "train") -> NDArray
     with av.open(buffer, "w", format="matroska") as container:
         value = str(int(rng.integers(low, high + 1)))
         options = {"crf": value, "preset": "veryfast"} if option == "crf" else {}
-        stream = container.add_stream(codec, rate=12, options={**options, "threads": "1"})
+        stream = cast(av.VideoStream, container.add_stream(codec, rate=12, options={**options, "threads": "1"}))
         if option == "qscale":
             stream.codec_context.flags |= 0x0002
             stream.codec_context.qmin = stream.codec_context.qmax = int(value)

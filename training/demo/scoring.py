@@ -67,7 +67,8 @@ def _row(loaded: Loaded, times: list[float], asked: Sequence[Asked], groups: int
     layout = loaded.layout
     ids = layout.prefix(times)
     positions, after = layout.prefix_positions(ids, groups)
-    segment, parent, text_places = [0] * len(ids), [0] * len(ids), []
+    segment, parent = [0] * len(ids), [0] * len(ids)
+    text_places: list[int] = []
     source: list[int] = []
     target: list[int] = []
     answer: list[int] = []

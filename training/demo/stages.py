@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,9 +18,9 @@ from services.settings import profile
 from training.demo import novelty_fit, references, samples, tower, video_mae
 from training.demo.adapter import fine_tune
 from training.demo.bundle import Bundle
+from training.demo.cache import features
 from training.demo.calibrate import fit, write
 from training.demo.card import write_card
-from training.demo.figures import measured
 from training.demo.harvest import harvest, opened
 from training.demo.scoring import MODES, mounting_scores, probabilities
 from training.demo.together import launch
@@ -71,19 +72,19 @@ def novelty(bundle: Bundle) -> None:
 
 
 def adapter(bundle: Bundle) -> None:
-    own, cases = bundle.seen("adapter"), bundle.seen("library")
+    own, cases = opened("adapter", bundle.work), opened("library", bundle.work)
     shutil.rmtree(bundle.adapter, ignore_errors=True)
     fine_tune(
         profile("demo"),
         bundle.base,
         bundle.adapter,
-        (own.stored, own.features, own.vectors),
-        (cases.stored, cases.features, cases.vectors),
+        (own, features(bundle.base, own)),
+        (cases, features(bundle.base, cases)),
         **ADAPTER,
     )
 
 
-ADAPTER = {"epochs": 6, "batch": 16, "validation_share": 0.04, "patience": 6, "save_every": 100}
+ADAPTER = {"epochs": 5, "batch": 16, "validation_share": 0.04, "patience": 6, "save_every": 100}
 
 
 def sample_clips(bundle: Bundle) -> None:
@@ -120,9 +121,23 @@ def digests(bundle: Bundle) -> dict[str, object]:
 
 
 def card(bundle: Bundle) -> None:
-    figures = measured(bundle, ("test", "new", "second"))
-    text = json.dumps(figures.tables, indent=1, ensure_ascii=False)
-    (bundle.folder / "figures.json").write_text(text + "\n", encoding="utf-8")
+    """Figures anew, two processes side by side, then CARD.md."""
+    (bundle.folder / "figures.json").unlink(missing_ok=True)
+    harvest(["test", "new", "second"], bundle.work)
+    for name in ("test", "new", "second", "library"):
+        features(bundle.base, opened(name, bundle.work))
+    command = [
+        sys.executable,
+        "-m",
+        "training.demo.figures",
+        "--bundle",
+        str(bundle.folder),
+        "--work",
+        str(bundle.work),
+    ]
+    runs = [subprocess.Popen([*command, "--sets", *sets]) for sets in (("test",), ("new", "second"))]
+    if any([run.wait() for run in runs]):
+        raise RuntimeError("the figures could not be measured")
     write_card(bundle.folder, bundle.work)
 
 

@@ -99,7 +99,7 @@ class FastTower(nn.Module):
         projection = visual.patch_embed.proj
         hidden = nn.functional.linear(x, projection.weight.flatten(1), projection.bias)
         hidden = hidden + (visual.pos_embed(self.index) * self.weight[:, :, None]).sum(1)
-        deep = []
+        deep: list[Tensor] = []
         for number, block in enumerate(visual.blocks):
             hidden = hidden + self._attention(block.attn, block.norm1(hidden))
             hidden = hidden + block.mlp(block.norm2(hidden))

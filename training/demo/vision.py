@@ -160,7 +160,8 @@ def loss_of(heads: Heads, tokens: Tensor, targets: dict[str, Tensor], kind: Tens
 
 def optimisers(modules: nn.Module, settings: Settings) -> list[torch.optim.Optimizer]:
     """Muon for the blocks' matrices, AdamW for everything else."""
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, value in modules.named_parameters():
         inner = value.ndim == 2 and ("blocks." in name or "merger" in name)
         (matrices if inner else others).append(value)
@@ -232,7 +233,8 @@ def train(
 def _backward(fast: tower.FastTower, heads: nn.ModuleList, batch: tuple[Any, ...]) -> dict[str, float]:
     """Gradients of one batch; returns the losses of the pooled output."""
     x, targets, kind, level = batch
-    total, named = torch.zeros(()), {}
+    total = torch.zeros(())
+    named: dict[str, float] = {}
     with torch.autocast("cpu", torch.bfloat16):
         seen = fast(x)
         for weight, head, tokens in zip(OUTPUTS, heads, (seen.pooled, *seen.deep), strict=True):
