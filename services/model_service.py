@@ -161,6 +161,8 @@ class ModelService:
 
     def _load_engine(self) -> Engine:
         started = time.perf_counter()
+        if self.profile.cpu_threads is not None:
+            torch.set_num_threads(self.profile.cpu_threads)
         engine = load_engine(
             self.base_folder,
             self.profile.sampling,

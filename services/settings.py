@@ -26,7 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 class Profile(BaseModel):
     """One profile. ``scoring``: ``direct`` reads the two continuations right after the question; ``after_reasoning``
-    after the generated reasoning (models that think). ``neighbours`` is k of the vote."""
+    after the generated reasoning (models that think). ``neighbours`` is k of the vote. ``cpu_threads`` limits torch in
+    this process (None: its own choice): matrices of the tiny demo model are too small to share between cores."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,6 +44,7 @@ class Profile(BaseModel):
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     quantisation: Literal["none", "nf4"] = "none"
+    cpu_threads: int | None = Field(default=None, ge=1)
     notice: str | None = None
     frames: int = Field(default=16, ge=2, le=768)
     window_s: float = Field(default=60.0, gt=0.5)
