@@ -45,6 +45,9 @@ check: setup
 bench: setup
 	$(BIN)/python -m evaluation.bench
 
+eval: setup
+	$(BIN)/python -m evaluation demo
+
 lock:
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --universal --python-version 3.11 --quiet requirements.in -o requirements.txt
