@@ -184,11 +184,11 @@ class AlteredServices:
     def preprocessing_digest(self) -> str:
         return self._service.preprocessing_digest()
 
-    def adapter_for(self, variant: VariantName, adapter: str | None) -> str | None:
+    def adapter_for(self, variant: VariantName, adapter: str | None) -> tuple[str | None, tuple[str, ...]]:
         return self._service.adapter_for(variant, adapter)
 
-    def calibration(self, mode: RetrievalMode, variant: VariantName) -> Calibration:
-        return self._service.calibration(mode, variant)
+    def calibration(self, mode: RetrievalMode, variant: VariantName, adapter: str | None) -> Calibration | None:
+        return self._service.calibration(mode, variant, adapter)
 
 
 def swapped(found: Neighbourhood) -> Neighbourhood:

@@ -14,7 +14,7 @@ from evaluation.data import Item
 from evaluation.records import CaseRecord, ClipRecord, RunSettings, VariantRecord
 from evaluation.views import side
 from services.errors import Cancelled, HerdLensError, InputError, ResourceError
-from services.schema import Answer, Hit, Report, Request, VariantResult
+from services.schema import Answer, Calibration, Hit, Report, Request, VariantResult
 
 
 def record_of(services: AlteredServices, cancelled: threading.Event) -> ClipRecord:
@@ -74,7 +74,7 @@ def _record(
 def _variant(services: AlteredServices, result: VariantResult, answer: Answer | None) -> VariantRecord:
     scores = answer.scores if answer else None
     vote = services.neighbourhood.vote
-    rule = services.calibration(services.neighbourhood.mode, result.name)
+    rule = services.calibration(services.neighbourhood.mode, result.name, result.adapter) or Calibration()
     return VariantRecord(
         name=result.name, adapter=result.adapter, scores=scores, p_model=result.p_mounting,
         p_final=combine(softmax_mounting(scores), vote, rule) if scores else None,

@@ -17,7 +17,8 @@ SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".ts"})
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One clip with its true label; ``video`` is its name relative to the data."""
+    """One clip with its true label; ``video`` is its name relative to the data, ``metadata`` what its annotation says
+    in single words and numbers (groups of the report)."""
 
     video: str
     path: Path
@@ -64,7 +65,8 @@ def _from_annotations(path: Path) -> list[Item]:
         earlier = found.get(name)
         if earlier is not None and earlier.truth != entry.label:
             raise AnnotationError(f"{path.name} labels {name} both mounting and normal; keep one of the entries.")
-        found[name] = Item(name, entry.video, entry.label, dict(entry.metadata))
+        about = {key: value for key, value in entry.metadata.items() if isinstance(value, str | int | float | bool)}
+        found[name] = Item(name, entry.video, entry.label, about)
     return list(found.values())
 
 

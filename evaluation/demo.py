@@ -1,8 +1,8 @@
 """The demo bundle's tables: ``python -m evaluation demo``, which ``make eval`` calls.
 
-Held-out clips are drawn by the renderer, run through everything that matters, and reported in ``build/eval/report``. All models are the
-shipped ones, and a data folder of its own keeps the user's library and adapters out. A second call goes on where the
-first was stopped and draws nothing twice.
+Held-out clips are drawn by the renderer, run through everything that matters, and reported in ``build/eval/report``.
+All models are the shipped ones, and a data folder of its own keeps the user's library and adapters out. A second call
+goes on where the first was stopped and draws nothing twice.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Held-out clips: seeds from FIRST_SEED on, which training, calibration and library never use.
+"""Held-out clips: seeds from FIRST_SEED on, which training, calibration, library and samples never use.
 
 The renderer runs as a command in a process of its own, because ``evaluation`` does not import ``training``.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from services.errors import InputError, ResourceError
 from services.settings import ROOT
 
-FIRST_SEED = 1_000_000
+FIRST_SEED = 3_000_000
 CLIPS = 400
 QUICK_CLIPS = 24
 

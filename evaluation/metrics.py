@@ -6,6 +6,7 @@ against accuracy and recall, but not against precision. Intervals are 95 %.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -152,15 +153,18 @@ def paired(first: Sequence[bool], second: Sequence[bool]) -> Paired:
 
 def auc(truth: ArrayLike, p: ArrayLike) -> Estimate:
     """Area under the ROC curve of ``p`` (N,) for ``truth`` (N,) bool, ties counting half, with a bootstrap interval
-    (percentiles, mounting and normal clips drawn apart, fixed seed). Where the classes are parted perfectly the
-    interval is a point. NaN without both classes."""
+    (percentiles, mounting and normal clips drawn apart, fixed seed). Perfectly parted classes, where all draws
+    agree, get Wilson's interval of the smaller class instead. NaN without both classes."""
     y, x = np.asarray(truth, bool), np.asarray(p, float)
     positive, negative = x[y], x[~y]
     if len(positive) == 0 or len(negative) == 0:
         return NOTHING
     value = float(_area(positive, negative))
-    if min(len(positive), len(negative)) < 2 or value in (0.0, 1.0):
-        return Estimate(value, value, value)
+    fewest = min(len(positive), len(negative))
+    if value in (0.0, 1.0):
+        return dataclasses.replace(proportion(round(value * fewest), fewest), hits=0, n=0)
+    if fewest < 2:
+        return Estimate(value, 0.0, 1.0)
     interval = bootstrap(
         (positive, negative), _area, n_resamples=RESAMPLES, method="percentile", vectorized=True, batch=100, rng=0
     ).confidence_interval

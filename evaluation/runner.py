@@ -51,7 +51,7 @@ def digests(service: ModelService, settings: RunSettings) -> dict[str, str]:
     if settings.mode != "knn":
         found["base"] = service.identity.weights
         if "tuned" in settings.variants:
-            name = service.adapter_for("tuned", settings.adapter)
+            name, _ = service.adapter_for("tuned", settings.adapter)
             found["adapter"] = service.adapters.get(str(name)).digest
     if settings.retrieval != "off":
         references = [r for r in service.library.list() if not r.hidden]
