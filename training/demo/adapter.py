@@ -7,6 +7,7 @@ already, so nothing is decoded twice. Reference cases in the prompts come from t
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ from training.trainer import train
 
 
 def samples(stored: Stored, features: NDArray[np.float16], dialog: Dialog) -> list[Sample]:
-    """The set's clips as training samples with ready features (clips, 8, 3, 28, width)."""
-    return [_sample(stored, features, dialog, row, note) for row, note in enumerate(stored.notes)]
+    """The set's clips but for degraded ones as training samples with ready features (clips, 8, 3, 28, width)."""
+    clean = [row for row, note in enumerate(stored.notes) if note["degradation"][0] == "none"]
+    return [_sample(stored, features, dialog, row, stored.notes[row]) for row in clean]
 
 
 def digest(stored: Stored, note: dict[str, Any]) -> str:
@@ -57,15 +59,16 @@ def fine_tune(
     profile: Profile,
     base: Path,
     output: Path,
-    clips: tuple[Stored, NDArray[np.float16]],
+    clips: Sequence[tuple[Stored, NDArray[np.float16]]],
     library: tuple[Stored, NDArray[np.float16]],
     **settings: Any,
 ) -> None:
-    """Train on ``clips`` with cases from ``library``; each is (set, features). The cases are drawn at random, so that
+    """Train on the sets ``clips`` with cases from ``library``; each is (set, features). The cases are drawn at random, so that
     neither case nor order says anything about the clip, and the stage does not depend on the embedder."""
     processor = AutoProcessor.from_pretrained(base)
     dialog = Dialog(processor, contract(processor, profile.sampling, profile.min_pixels, profile.max_pixels))
-    own, cases = samples(clips[0], clips[1], dialog), samples(library[0], library[1], dialog)
+    own = [sample for stored, seen in clips for sample in samples(stored, seen, dialog)]
+    cases = samples(*library, dialog)
     config = TrainConfig(
         model=str(base),
         output=output,

@@ -72,19 +72,21 @@ def novelty(bundle: Bundle) -> None:
 
 
 def adapter(bundle: Bundle) -> None:
-    own, cases = opened("adapter", bundle.work), opened("library", bundle.work)
+    sets = [opened(name, bundle.work) for name in ADAPTER_SETS]
+    cases = opened("library", bundle.work)
     shutil.rmtree(bundle.adapter, ignore_errors=True)
     fine_tune(
         profile("demo"),
         bundle.base,
         bundle.adapter,
-        (own, features(bundle.base, own)),
+        [(stored, features(bundle.base, stored)) for stored in sets],
         (cases, features(bundle.base, cases)),
         **ADAPTER,
     )
 
 
-ADAPTER = {"epochs": 5, "batch": 16, "validation_share": 0.04, "patience": 6, "save_every": 100}
+ADAPTER_SETS = ("adapter", "base")
+ADAPTER = {"epochs": 3, "batch": 16, "validation_share": 0.04, "patience": 6, "save_every": 100}
 
 
 def sample_clips(bundle: Bundle) -> None:

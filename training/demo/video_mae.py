@@ -29,7 +29,7 @@ from training.demo import tower
 from training.demo.harvest import GROUPS, WORK, Stored, opened
 from training.demo.plan import KINDS
 from training.demo.progress import Progress
-from training.demo.vision import CLASSES, Heads, mirrored, schedule
+from training.demo.vision import CLASSES, Heads, schedule
 from training.demo.vision import loss_of as dense_loss
 
 BLOCK = 32
@@ -83,20 +83,20 @@ class Encoder(nn.Module):
         self.model = model
         self.register_buffer("places", model.embeddings.position_embeddings.clone(), persistent=False)
 
-    def forward(self, x: Tensor, keep: Tensor) -> Tensor:
-        """Stored patches (n, 8, 112, 1536) and the tokens that enter (n, k) to the last hidden state (n, k, 192)."""
+    def forward(self, blocks: Tensor, tokens: Tensor) -> Tensor:
+        """Normalised blocks (n, k, 6144) and which of the 224 tokens they are (n, k) to the last hidden state
+        (n, k, 192)."""
         projection = self.model.embeddings.patch_embeddings.projection
         half = BLOCK // 2
         weight = projection.weight.view(-1, 3, 2, 2, half, 2, half).permute(0, 3, 5, 1, 2, 4, 6).flatten(1)
-        tokens = fn.linear(blocks_of(x, keep), weight, projection.bias) + self.places[0][keep]
-        hidden: Tensor = self.model.encoder(tokens).last_hidden_state
+        embedded = fn.linear(blocks, weight, projection.bias) + self.places[0][tokens]
+        hidden: Tensor = self.model.encoder(embedded).last_hidden_state
         return hidden if self.model.layernorm is None else self.model.layernorm(hidden)
 
 
-def blocks_of(x: Tensor, keep: Tensor) -> Tensor:
-    """(n, k, 6144) the chosen blocks of stored patches (n, 8, 112, 1536)."""
-    blocks = x.reshape(x.shape[0], GROUPS * tower.TOKENS, -1)
-    return blocks[torch.arange(len(x))[:, None], keep]
+def blocks_of(patches: NDArray[np.uint8], shown: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """(8 · SHOWN, 6144) the chosen blocks of one stored clip (8, 112, 1536), group after group."""
+    return patches.reshape(GROUPS, tower.TOKENS, -1)[:, shown].reshape(GROUPS * len(shown), -1)
 
 
 def moving(patches: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -153,36 +153,57 @@ class Clips:
         return {name: first.targets[name].shape[2] * CLASSES.get(name, 1) for name in self.names}
 
     def batch(self, size: int) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensor, Tensor, Tensor]:
-        """Patches (n, 8, 112, 1536) bfloat16, tokens that enter (n, k), dense targets (n·8, C, 112), whether a clip
-        has them (n,), kind (n,), label (n,)."""
+        """Blocks (n, k, 6144) bfloat16, which tokens they are (n, k), dense targets (n, k, C, 4), whether a clip has
+        them (n,), kind (n,), label (n,)."""
         if len(self.order) < size:
             self.order = self.random.permutation(len(self.rows)).tolist()
         chosen = [self.rows[self.order.pop()] for _ in range(size)]
-        stored = torch.from_numpy(np.stack([s.patches[i] for s, i in chosen]))
+        shown = [self.shown[id(s)][i] for s, i in chosen]
+        raw = torch.from_numpy(
+            np.stack([blocks_of(s.patches[i], own) for (s, i), own in zip(chosen, shown, strict=True)])
+        )
         targets = {
-            name: torch.from_numpy(np.stack([_target(s, name, i, self.rows[0][0]) for s, i in chosen]))
-            .float()
-            .flatten(0, 1)
+            name: torch.from_numpy(
+                np.stack([self._target(s, name, i, w) for (s, i), w in zip(chosen, shown, strict=True)])
+            )
             for name in self.names
         }
+        targets = {name: value.float() for name, value in targets.items()}
         flip = self.random.random(size) < 0.5
-        shown = np.stack([self.shown[id(s)][i] for s, i in chosen])
-        rows, columns = np.divmod(shown, tower.GRID[1] // 2)
-        shown = np.where(flip[:, None], rows * (tower.GRID[1] // 2) + tower.GRID[1] // 2 - 1 - columns, shown)
-        raw, targets = mirrored(stored.flatten(0, 1), targets, torch.from_numpy(flip).repeat_interleave(GROUPS))
-        gain = torch.from_numpy(self.random.uniform(0.7, 1.4, (size, 1, 1, 1)) / 127.5).bfloat16()
-        shift = torch.from_numpy(self.random.uniform(-0.15, 0.15, (size, 1, 1, 1)) - 1.0).bfloat16()
-        x = raw.view(size, GROUPS, tower.PATCHES, -1).bfloat16().mul_(gain).add_(shift).clamp_(-1.0, 1.0)
+        _mirror(raw, targets, torch.from_numpy(flip.nonzero()[0]))
+        rows, columns = np.divmod(np.stack(shown), tower.GRID[1] // 2)
+        turned = rows * (tower.GRID[1] // 2) + tower.GRID[1] // 2 - 1 - columns
+        tokens = tokens_of(np.where(flip[:, None], turned, np.stack(shown)))
+        gain = torch.from_numpy(self.random.uniform(0.7, 1.4, (size, 1, 1)) / 127.5).bfloat16()
+        shift = torch.from_numpy(self.random.uniform(-0.15, 0.15, (size, 1, 1)) - 1.0).bfloat16()
+        x = raw.bfloat16().mul_(gain).add_(shift).clamp_(-1.0, 1.0)
         facts = [s.notes[i]["facts"] for s, i in chosen]
         kind = torch.tensor([KINDS.index(f["kind"]) for f in facts])
         label = torch.tensor([int(f["label"] == "mounting") for f in facts])
-        return x, tokens_of(shown), targets, torch.tensor([bool(s.targets) for s, _ in chosen]), kind, label
+        return x, tokens, targets, torch.tensor([bool(s.targets) for s, _ in chosen]), kind, label
+
+    def _target(self, stored: Stored, name: str, row: int, shown: NDArray[np.int64]) -> NDArray[np.float16]:
+        """(k, C, 4) dense targets of the chosen blocks; zeros where the set has none."""
+        if not stored.targets:
+            channels = next(s for s, _ in self.rows if s.targets).targets[name].shape[2]
+            return np.zeros((GROUPS * len(shown), channels, 4), np.float16)
+        value = stored.targets[name][row]
+        each = value.reshape(GROUPS, value.shape[1], tower.TOKENS, 4)[:, :, shown]
+        return np.ascontiguousarray(each.transpose(0, 2, 1, 3)).reshape(-1, value.shape[1], 4)
 
 
-def _target(stored: Stored, name: str, row: int, shape_of: Stored) -> NDArray[np.float16]:
-    if stored.targets:
-        return np.asarray(stored.targets[name][row])
-    return np.zeros(shape_of.targets[name].shape[1:], np.float16)
+def _mirror(blocks: Tensor, targets: dict[str, Tensor], rows: Tensor) -> None:
+    """Mirror these clips in place, each block in itself."""
+    if not len(rows):
+        return
+    half = BLOCK // 2
+    view = blocks[rows].view(len(rows), blocks.shape[1], 2, 2, -1, half)
+    blocks[rows] = view.flip(3, 5).reshape(len(rows), blocks.shape[1], -1)
+    for name, value in targets.items():
+        turned = value[rows][..., [1, 0, 3, 2]]
+        if name in ("facing", "motion"):
+            turned[:, :, 0::2] *= -1.0
+        value[rows] = turned
 
 
 def contrastive(vectors: Tensor, kind: Tensor, label: Tensor) -> Tensor:
@@ -197,25 +218,27 @@ def contrastive(vectors: Tensor, kind: Tensor, label: Tensor) -> Tensor:
 
 
 def masked_loss(encoder: Encoder, teacher: Teacher, x: Tensor, tokens: Tensor, share: float) -> Tensor:
-    """Reconstruct some of the hidden ones among the tokens that enter, each scaled to mean 0 and variance 1."""
+    """Reconstruct some of the hidden ones among the blocks that enter, each scaled to mean 0 and variance 1."""
     n, count = tokens.shape
     kept = int(count * (1 - share))
     order = torch.rand(n, count).argsort(1)
-    keep, some = tokens.gather(1, order[:, :kept]), tokens.gather(1, order[:, kept : kept + 16])
-    seen = teacher.norm(encoder(x, keep)) + encoder.places[0][keep]
-    mixed = teacher.mixer(torch.cat([seen, teacher.mask_token + encoder.places[0][some]], 1))[:, kept:]
-    want = blocks_of(x, some).float()
+    row = torch.arange(n)[:, None]
+    first, some = order[:, :kept], order[:, kept : kept + 16]
+    keep, hide = tokens[row, first], tokens[row, some]
+    seen = teacher.norm(encoder(x[row, first], keep)) + encoder.places[0][keep]
+    mixed = teacher.mixer(torch.cat([seen, teacher.mask_token + encoder.places[0][hide]], 1))[:, kept:]
+    want = x[row, some].float()
     want = (want - want.mean(-1, keepdim=True)) / (want.var(-1, keepdim=True) + 1e-3).sqrt()
     return fn.mse_loss(teacher.pixels(mixed).float(), want)
 
 
 def state_loss(encoder: Encoder, teacher: Teacher, batch: tuple[Any, ...]) -> dict[str, Tensor]:
-    """Dense targets of the tokens that entered, kind, label and contrast."""
+    """Dense targets of the blocks that entered, kind, label and contrast."""
     x, tokens, targets, has, kind, label = batch
     hidden = encoder(x, tokens)
     losses = {}
     if has.any():
-        own = {name: _of_tokens(value, tokens)[has].flatten(0, 1) for name, value in targets.items()}
+        own = {name: value[has].flatten(0, 1) for name, value in targets.items()}
         seen = teacher.norm(hidden[has]).flatten(0, 1)[:, None]
         nothing = torch.zeros(len(seen), dtype=torch.long)
         dense = dense_loss(teacher.dense, seen, own, nothing, nothing.float())
@@ -226,13 +249,6 @@ def state_loss(encoder: Encoder, teacher: Teacher, batch: tuple[Any, ...]) -> di
     losses["label"] = fn.cross_entropy(teacher.label(scaled).float(), label)
     losses["contrast"] = contrastive(fn.normalize(mean, dim=1), kind, label)
     return losses
-
-
-def _of_tokens(value: Tensor, tokens: Tensor) -> Tensor:
-    """Dense targets (n·8, C, 112) to those of the tokens (n, k, C, 4)."""
-    n = len(tokens)
-    each = value.view(n, GROUPS, value.shape[1], tower.TOKENS, 4).permute(0, 1, 3, 2, 4).flatten(1, 2)
-    return each[torch.arange(n)[:, None], tokens]
 
 
 def train(sets: list[Stored], settings: Settings) -> VideoMAEModel:
@@ -298,8 +314,9 @@ def vectors_of(model: VideoMAEModel, patches: NDArray[np.uint8], batch: int = 32
     with torch.inference_mode():
         for first in range(0, len(patches), batch):
             part = np.array(patches[first : first + batch])
-            tokens = tokens_of(np.stack([moving(clip) for clip in part]))
-            hidden = encoder(tower.normalised(torch.from_numpy(part)), tokens)
+            shown = np.stack([moving(clip) for clip in part])
+            blocks = np.stack([blocks_of(clip, own) for clip, own in zip(part, shown, strict=True)])
+            hidden = encoder(tower.normalised(torch.from_numpy(blocks)), tokens_of(shown))
             out.append(fn.normalize(hidden.mean(1), dim=1).numpy())
     return np.concatenate(out)
 
