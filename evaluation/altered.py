@@ -17,8 +17,8 @@ from langchain_core.messages import HumanMessage
 
 from agent.deps import Cancellation, TokenSink
 from evaluation.data import Item
-from evaluation.neighbours import OPPOSITE
 from evaluation.records import RunSettings
+from evaluation.views import OPPOSITE
 from services.chat.scheduler import AdapterRef
 from services.dialog import STATUS, STATUS_WORDS
 from services.errors import Cancelled
@@ -117,7 +117,7 @@ class AlteredServices:
             seen = clip if self.donor is None else self.open_clip(str(self.donor.path), None, cancelled)
             answer = self._service.ask(
                 seen, variant, adapter, question,
-                together=together, on_token=on_token, on_place=on_place, cancelled=cancelled,  # type: ignore[arg-type]
+                together=together, on_token=on_token, on_place=on_place, cancelled=cancelled,
             )  # fmt: skip
         self.answers[variant] = answer
         return answer
@@ -172,7 +172,7 @@ class AlteredServices:
 
     def open_clip(self, path: str, window: Window | None, cancelled: Cancellation) -> Clip:
         if path not in self._opened:
-            self._opened[path] = self._service.open_clip(path, window, cancelled)  # type: ignore[arg-type]
+            self._opened[path] = self._service.open_clip(path, window, cancelled)
         return self._opened[path]
 
     def measure_quality(self, clip: Clip) -> Quality:

@@ -48,7 +48,7 @@ def _neighbours_only(
     seconds = {"inspect_s": inspected - started, "retrieve_s": ended - inspected, "total_s": ended - started}
     return ClipRecord(
         video=item.video, path=str(item.path), truth=item.truth, metadata=item.metadata, sha256=clip.sha256,
-        verdict=side(hood.vote, "unclear"), p_mounting=hood.vote, rule="neighbour vote",  # type: ignore[arg-type]
+        verdict=side(hood.vote, "unclear"), p_mounting=hood.vote, rule="neighbour vote",
         shown=_cases(hood.shown), voters=_cases(hood.voters, short=True), vote=hood.vote, seconds=seconds,
     )  # fmt: skip
 
@@ -59,10 +59,11 @@ def _record(
     hood, novelty = services.neighbourhood, services.novelty
     variants = tuple(_variant(services, result, services.answers.get(result.name)) for result in report.variants)
     speaker = next(v for v in variants if v.name == report.decided_by.variant)
+    said = "unclear" if speaker.text_verdict == "unparsed" else speaker.text_verdict
     final = settings.mode == "ensemble"
     return ClipRecord(
         video=item.video, path=str(item.path), truth=item.truth, metadata=item.metadata, sha256=report.clip.sha256,
-        verdict=report.verdict if final else side(speaker.p_model, speaker.text_verdict),  # type: ignore[arg-type]
+        verdict=report.verdict if final else side(speaker.p_model, said),
         p_mounting=report.p_mounting if final else speaker.p_model,
         rule=report.decided_by.rule if final else "model score", speaker=report.decided_by.variant,
         variants=variants, shown=_cases(hood.shown), voters=_cases(hood.voters, short=True), vote=hood.vote,

@@ -10,10 +10,10 @@ import numpy as np
 from evaluation.baseline import baseline
 from evaluation.document import Run, Section, Table
 from evaluation.metrics import Estimate, Scores, auc, confusion, proportion, scores
-from evaluation.neighbours import OPPOSITE, Following, following, pull
+from evaluation.neighbours import Following, following, pull
 from evaluation.records import RunSettings
 from evaluation.summary import baseline_lines, leak_lines, shown
-from evaluation.views import View, common
+from evaluation.views import OPPOSITE, View, common
 from services.errors import InputError
 
 
@@ -55,11 +55,11 @@ def label_leak(found: Sequence[Run]) -> Section:
         ],
     )
     section.text += leak_lines(leaks(found))
-    rows = _context_rows(found)
-    if rows:
+    exchanged = _context_rows(found)
+    if exchanged:
         head = ("context", "result", "clips right without context", "turn into the opposite", "answers with its label")
-        section.tables.append(Table(head, tuple(rows)))
-    rows = []
+        section.tables.append(Table(head, tuple(exchanged)))
+    rows: list[tuple[str, ...]] = []
     for run in found:
         for view in run.views if run.result.settings.frames is None else ():
             if view.reading != "neighbours" and (p := pull(view)):
@@ -68,8 +68,8 @@ def label_leak(found: Sequence[Run]) -> Section:
                      shown(p.resisted), f"{p.errors_with} of {p.errors}")
                 )  # fmt: skip
     if rows:
-        head = ("result", "clips", "first case alone", "wrong first cases resisted", "share", "errors with its label")
-        section.tables.append(Table(head, tuple(rows)))
+        pulls = ("result", "clips", "first case alone", "wrong first cases resisted", "share", "errors with its label")
+        section.tables.append(Table(pulls, tuple(rows)))
     return section
 
 
@@ -82,7 +82,7 @@ def _context_rows(found: Sequence[Run]) -> list[tuple[str, ...]]:
         for view in run.views
         if view.reading == "model"
     }
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for run in found:
         s = run.result.settings
         if s.retrieval == "off" or s.frames or s.mode == "text" or s.context == "none":
@@ -91,7 +91,7 @@ def _context_rows(found: Sequence[Run]) -> list[tuple[str, ...]]:
             if view.reading != "model" or view.variant not in none:
                 continue
             right = [(a, b) for a, b in common(none[view.variant], view) if a.right]
-            turned = sum(b.answer == OPPOSITE[a.answer] for a, b in right)
+            turned = sum(b.answer == OPPOSITE.get(a.answer) for a, b in right)
             cases = [row for row in view.rows if row.record.shown]
             one_label = [row for row in cases if len({case.label for case in row.record.shown}) == 1]
             with_label = sum(row.answer == row.record.shown[0].label for row in one_label)
@@ -132,7 +132,7 @@ def controls(found: Sequence[Run]) -> Section:
 
 
 def chance_rows(found: Sequence[Run]) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for run in found:
         s = run.result.settings
         name = "text only" if s.mode == "text" else "another clip's frames" if s.frames == "other" else None
@@ -166,7 +166,7 @@ def _time_rows(found: Sequence[Run]) -> list[tuple[str, ...]]:
         for view in run.views
         if view.reading == "model"
     }
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for run in found:
         s = run.result.settings
         if s.frames not in ("shuffled", "one") or s.mode == "text":

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from services import annotations
+from services.annotations import read as read_annotations
 from services.errors import AnnotationError, InputError
 from services.schema import LABELS, Label, digest_of
 
@@ -58,7 +58,7 @@ def _from_folders(folder: Path) -> list[Item]:
 def _from_annotations(path: Path) -> list[Item]:
     found: dict[str, Item] = {}
     folder = path.parent.resolve()
-    for entry in annotations.read(path, check_media=False):
+    for entry in read_annotations(path, check_media=False):
         if entry.label is None or entry.video is None:
             continue
         name = entry.video.relative_to(folder).as_posix()
@@ -84,7 +84,7 @@ def read_labels(path: Path) -> dict[str, Label]:
     if path.suffix == ".json":
         return {
             entry.video.name: entry.label
-            for entry in annotations.read(path, check_media=False)
+            for entry in read_annotations(path, check_media=False)
             if entry.video and entry.label
         }
     try:

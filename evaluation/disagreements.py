@@ -74,7 +74,8 @@ def _cell(row: Row | None) -> str:
 
 def _strips(rows: Sequence[Row]) -> list[Picture]:
     """A strip of frames for each clip that can still be read."""
-    reader, found = VideoReader(), []
+    reader = VideoReader()
+    found: list[Picture] = []
     try:
         for row in rows:
             path = Path(row.record.path)

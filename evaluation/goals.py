@@ -25,7 +25,7 @@ def goals(found: Sequence[Run]) -> Section:
 
 def _verdict_goal(found: Sequence[Run]) -> list[tuple[str, ...]]:
     goal = f"final verdict: accuracy of answered ≥ {ACCURACY} at coverage ≥ {COVERAGE}, {CLIPS} clips or more"
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for run in default_runs(found):
         view = run.views[0]
         s = scores(confusion(view.truth, view.answers))
@@ -37,7 +37,7 @@ def _verdict_goal(found: Sequence[Run]) -> list[tuple[str, ...]]:
 
 def _ece_goal(found: Sequence[Run]) -> list[tuple[str, ...]]:
     goal = f"ECE ≤ {ECE} (10 equal-mass bins, {ECE_CLIPS} clips or more)"
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for run in default_runs(found):
         truth, p = run.views[0].scored()
         if len(p):
@@ -50,7 +50,7 @@ def _ece_goal(found: Sequence[Run]) -> list[tuple[str, ...]]:
 
 def _leak_goal(found: Sequence[Run]) -> list[tuple[str, ...]]:
     goal = f"verdicts that follow swapped labels ≤ {FOLLOWING_LIMIT}"
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (goal, shown(entry.followed), f"{entry.variant}, n={entry.followed.n}", _word(entry.within_limit, True))
         for entry in leaks(found)[:1]  # the variant that speaks for the clip
     ]
@@ -58,7 +58,7 @@ def _leak_goal(found: Sequence[Run]) -> list[tuple[str, ...]]:
 
 
 def _control_goal(found: Sequence[Run]) -> list[tuple[str, ...]]:
-    rows = [(f"{row[0]} at chance", row[3], row[1], row[5]) for row in chance_rows(found)]
+    rows: list[tuple[str, ...]] = [(f"{row[0]} at chance", row[3], row[1], row[5]) for row in chance_rows(found)]
     return rows or [("controls at chance", "–", "–", "not measured")]
 
 

@@ -116,9 +116,13 @@ def scores(c: Confusion) -> Scores:
         precision=proportion(c.tp, c.tp + c.fp),
         recall=recall,
         specificity=specificity,
-        f1=Estimate(*(2 * x / (1 + x) for x in (shared.value, shared.low, shared.high))),
+        f1=Estimate(_f1(shared.value), _f1(shared.low), _f1(shared.high)),
         balanced_accuracy=_mean(recall, specificity),
     )
+
+
+def _f1(j: float) -> float:
+    return 2 * j / (1 + j)
 
 
 def _mean(a: Estimate, b: Estimate) -> Estimate:

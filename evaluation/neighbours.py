@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from evaluation.metrics import Estimate, proportion
 from evaluation.records import ResultFile
-from evaluation.views import View, common, views
+from evaluation.views import OPPOSITE, View, common, views
 from services.errors import InputError
 
-OPPOSITE = {"mounting": "normal", "normal": "mounting"}
 FOLLOWING_LIMIT = 0.02
 """At most this share may follow swapped labels under the default settings."""
 
@@ -76,11 +75,11 @@ def following(off: ResultFile, swapped: ResultFile, default: ResultFile | None =
         if variant not in turned or (default is not None and variant not in usual):
             continue
         pairs = [(a, b) for a, b in common(finals[variant], turned[variant]) if a.right]
-        followed = sum(b.answer == OPPOSITE[a.answer] for a, b in pairs)
+        followed = sum(b.answer == OPPOSITE.get(a.answer) for a, b in pairs)
         as_is = None
         if default is not None:
             before = [(a, b) for a, b in common(finals[variant], usual[variant]) if a.right]
-            as_is = proportion(sum(b.answer == OPPOSITE[a.answer] for a, b in before), len(before))
+            as_is = proportion(sum(b.answer == OPPOSITE.get(a.answer) for a, b in before), len(before))
         found.append(
             Following(
                 str(variant), proportion(followed, len(pairs)), sum(b.answer == "unclear" for _, b in pairs), as_is

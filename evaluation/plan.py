@@ -20,7 +20,7 @@ def planned(data: Path, mode: str, profile_name: str, **options: object) -> tupl
     items, digest = read_data(data)
     settings = RunSettings(
         mode=mode, data=str(data), data_sha256=digest, profile=profile_name, neighbours=chosen.neighbours, **options
-    )  # type: ignore[arg-type]
+    )
     _require_sense(settings, chosen.scoring)
     return settings, items[: settings.limit]
 

@@ -20,7 +20,6 @@ from services.schema import Label, RetrievalMode, TextVerdict, Verdict, digest_o
 Mode = Literal["rag", "vlm", "text", "knn", "ensemble", "source"]
 ContextChoice = Literal["right", "wrong", "random", "none"]
 FramesChoice = Literal["shuffled", "one", "other"]
-FORMAT = 1
 
 
 class _Stored(BaseModel):
@@ -110,7 +109,7 @@ class ClipRecord(_Stored):
 class ResultFile(_Stored):
     """A finished run. ``digests``: preprocessing, base, embedder, adapter, library, calibration, as far as used."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     settings: RunSettings
     digests: dict[str, str] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)

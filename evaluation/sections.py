@@ -19,7 +19,7 @@ MOST_PAIRS = 24
 
 def what_was_run(found: Sequence[Run]) -> Section:
     section = Section("What was run")
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for run in found:
         s, result = run.result.settings, run.result
         changed = [f"context {s.context}"] if s.context else []
@@ -51,7 +51,7 @@ def accuracy(found: Sequence[Run]) -> Section:
     )
     views = [view for run in found for view in run.views]
     section.tables.append(Table(("result", *HEAD), tuple((view.title, *cells(view)) for view in views)))
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for view in views:
         s = scores(confusion(view.truth, view.answers))
         rows.append((view.title, shown(s.balanced_accuracy), *_text_agreement(view)))
@@ -82,7 +82,7 @@ def comparisons(found: Sequence[Run]) -> Section | None:
     plain = [run for run in found if not run.is_control] or found
     pairs = list(combinations([run.views[0] for run in plain if run.views], 2))
     pairs += [pair for run in plain for pair in combinations(run.views, 2)]
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for first, second in dict.fromkeys(pairs):
         same = common(first, second)
         if same:
@@ -128,7 +128,7 @@ def calibration(found: Sequence[Run]) -> Section | None:
             "many clips (mean; 95 % stay below the second figure): a smaller ECE than that cannot be told from perfect."
         ],
     )
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for view in views:
         c = calibrated(*view.scored())
         rows.append(
@@ -151,7 +151,7 @@ def coverage(found: Sequence[Run]) -> Section | None:
             f"{RISK:.0%} of the answered are wrong, tried on the other half, both ways together."
         ],
     )
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for view in views:
         s = scores(confusion(view.truth, view.answers))
         tried = held_out_thresholds(*view.scored())
@@ -181,7 +181,7 @@ def _shown_views(found: Sequence[Run]) -> list[View]:
 
 def cost(found: Sequence[Run]) -> Section | None:
     """Seconds and tokens per clip."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for run in found:
         timed = not run.result.settings.scored_only  # runs without text share their clips' decoding
         clips = [clip for clip in run.result.clips if timed and "total_s" in clip.seconds]
@@ -218,7 +218,7 @@ def by_group(found: Sequence[Run]) -> Section | None:
         )
         if len(values) < 2 or len(values) > 40:
             continue
-        rows = []
+        rows: list[tuple[str, ...]] = []
         for value in values:
             picked = [[row for row in v.rows if str(row.record.metadata.get(name)) == value] for v in heads]
             rows.append((value, *(f"{shown(_share(part))} n={len(part)}" for part in picked)))

@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.records import ClipRecord, ResultFile, VariantRecord
+from services.schema import Label
 
+OPPOSITE: dict[str, Label] = {"mounting": "normal", "normal": "mounting"}
 Reading = Literal["final", "model", "neighbours", "text"]
 
 
