@@ -62,7 +62,8 @@ def _result(current: Desk) -> None:
         st.session_state[PREVIOUS_KEY] = report_id
         again = report_view.show(past, service, current)
         if again is not None:
-            _start(current, again.request, again.name)
+            chosen = intake.chosen_options(current.profile.retrieval)
+            _start(current, chosen.request(again.path, again.window), again.name)
 
 
 def _intake(current: Desk) -> None:
@@ -76,8 +77,7 @@ def _intake(current: Desk) -> None:
     if service is not None:
         chosen = chosen or intake.media_select(service) or intake.sample_cards(service)
     if chosen is not None:
-        request = Request(chosen.path, options.variants, options.retrieval, options.adapter)
-        _start(current, request, chosen.name)
+        _start(current, options.request(chosen.path), chosen.name)
 
 
 def _start(current: Desk, request: Request, name: str) -> None:

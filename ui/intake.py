@@ -11,12 +11,13 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from services.errors import InputError
-from services.schema import RetrievalMode, VariantName
+from services.schema import Request, RetrievalMode, VariantName, Window
 from ui.session import words
 from ui.wording import plain, size
 
 if TYPE_CHECKING:
-    from services.model_service import ModelService, SampleClip
+    from services.clip_sources import SampleClip
+    from services.model_service import ModelService
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,10 @@ class Options:
     variants: tuple[VariantName, ...]
     retrieval: RetrievalMode
     adapter: str | None
+
+    def request(self, path: str, window: Window | None = None) -> Request:
+        """What the agent is asked about the clip at ``path``."""
+        return Request(path, self.variants, self.retrieval, self.adapter, window)
 
 
 def upload_widget(service: ModelService | None, limit_mb: int) -> Chosen | None:
@@ -158,3 +163,9 @@ def options_panel(service: ModelService | None, default_mode: RetrievalMode) -> 
                 persist_state="session",
             )
     return Options(VARIANTS[variant], mode, adapter)
+
+
+def chosen_options(default_mode: RetrievalMode) -> Options:
+    """What the panel says, for a part of the page that stands above it."""
+    variant, state = st.session_state.get("variant", "both"), st.session_state
+    return Options(VARIANTS[variant], state.get("retrieval", default_mode), state.get("adapter"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import streamlit as st
 
@@ -15,11 +15,13 @@ from ui.session import desk, guarded, service_or_note, words
 from ui.wording import plain
 
 if TYPE_CHECKING:
+    from services.library import Reference
     from services.model_service import ModelService
 
 PER_PAGE = 12
 ORIGINS: tuple[Literal["user", "shipped"], ...] = ("user", "shipped")
 DESCRIPTION_LIMIT = 1000
+OPEN_KEY = "open_reference"
 
 
 def show() -> None:
@@ -33,7 +35,9 @@ def show() -> None:
         st.caption(w("library.help"))
         with guarded():
             _add(service, current)
-        _browse(service, current)
+        with guarded():
+            _detail(service, current)
+        _browse(service)
 
 
 def _add(service: ModelService, current: Desk) -> None:
@@ -64,13 +68,16 @@ def _add(service: ModelService, current: Desk) -> None:
             path = service.history.store_upload(file, file.name)
         finally:
             give_back(file)
-        service.add_reference(str(path), label, description.strip())
+        try:
+            service.add_reference(str(path), label, description.strip())
+        finally:
+            service.history.discard_upload(path)  # the library keeps a copy of its own
     st.session_state["library_round"] = turn + 1
     st.toast(w("library.added"))
     st.rerun()
 
 
-def _browse(service: ModelService, current: Desk) -> None:
+def _browse(service: ModelService) -> None:
     w = words()
     label_column, origin_column, text_column = st.columns(3)
     label = label_column.pills(w("library.label"), LABELS, format_func=lambda name: w(f"label.{name}"), key="by_label")
@@ -88,10 +95,10 @@ def _browse(service: ModelService, current: Desk) -> None:
     with st.grid("auto", min_column_width=150, key="references") as grid:
         for reference in found[(page - 1) * PER_PAGE : page * PER_PAGE]:
             with grid.cell():
-                _card(reference, service, current)
+                _card(reference)
 
 
-def _card(reference: Any, service: ModelService, current: Desk) -> None:
+def _card(reference: Reference) -> None:
     w = words()
     with st.container(border=True):
         if reference.thumbnail:
@@ -102,50 +109,76 @@ def _card(reference: Any, service: ModelService, current: Desk) -> None:
         marks += [w("library.corrected")] if reference.corrected else []
         st.caption(" · ".join(marks))
         if st.button(w("library.look"), key=f"look_{reference.id}", width="stretch"):
-            st.dialog(w("library.reference"))(_dialog)(reference.id, service, current)
+            st.session_state[OPEN_KEY] = reference.id
+            st.rerun()
 
 
-def _dialog(reference_id: str, service: ModelService, current: Desk) -> None:
+def _detail(service: ModelService, current: Desk) -> None:
+    """The reference that was picked: its clip, and everything about it that can be changed."""
     w = words()
-    with guarded():
-        reference = service.library.get(reference_id)
-        if reference.clip_path:
-            path = current.playable(reference.clip_path)
-            if path is not None:
-                st.video(str(path), muted=True, alt=w("cases.alt", label=w(f"label.{reference.label}")))
-        elif reference.thumbnail:
-            st.image(reference.thumbnail, width="stretch", alt=w("cases.alt", label=w(f"label.{reference.label}")))
-        st.html(paragraph(reference.description or w("cases.no_description")))
-        st.caption(plain(reference.id))
-        label = st.radio(
-            w("library.label"),
-            LABELS,
-            index=LABELS.index(reference.label),
-            format_func=lambda name: w(f"label.{name}"),
-            horizontal=True,
-            key=f"label_{reference.id}",
-        )
-        description = st.text_area(
-            w("library.description"),
-            value=reference.description if label == reference.label else "",
-            max_chars=DESCRIPTION_LIMIT,
-            key=f"description_{label}_{reference.id}",
-        )
-        with st.container(horizontal=True):
+    if OPEN_KEY not in st.session_state:
+        return
+    with st.container(border=True, key="reference"):
+        reference = service.library.get(st.session_state[OPEN_KEY])
+        st.subheader(w("library.reference"), anchor=False)
+        picture, form = st.columns(2)
+        with picture:
+            _picture(reference, current)
+        with form:
+            label = st.radio(
+                w("library.label"),
+                LABELS,
+                index=LABELS.index(reference.label),
+                format_func=lambda name: w(f"label.{name}"),
+                horizontal=True,
+                key=f"label_{reference.id}",
+            )
+            description = st.text_area(
+                w("library.description"),
+                value=reference.description if label == reference.label else "",
+                max_chars=DESCRIPTION_LIMIT,
+                key=f"description_{label}_{reference.id}",
+            )
             if st.button(w("library.save"), key=f"save_{reference.id}", type="primary"):
                 service.library.relabel(reference.id, label, description.strip())
-                st.rerun()
-            if (reference.hidden or (reference.corrected and reference.origin == "shipped")) and st.button(
-                w("library.restore"), key=f"restore_{reference.id}"
-            ):
-                service.library.restore(reference.id)
-                st.rerun()
-            if reference.origin == "user" and st.button(w("library.remove"), key=f"remove_{reference.id}"):
-                service.library.remove(reference.id)
-                st.rerun()
-            if not reference.hidden and st.button(w("library.hide"), key=f"hide_{reference.id}"):
-                service.library.hide(reference.id)
-                st.rerun()
+                _close()
+        _actions(reference, service)
+
+
+def _picture(reference: Reference, current: Desk) -> None:
+    w = words()
+    path = current.playable(reference.clip_path) if reference.clip_path else None
+    if path is not None:
+        st.video(str(path), muted=True, alt=w("cases.alt", label=w(f"label.{reference.label}")))
+    elif reference.thumbnail:
+        st.image(reference.thumbnail, width="stretch", alt=w("cases.alt", label=w(f"label.{reference.label}")))
+    st.html(paragraph(reference.description or w("cases.no_description")))
+    st.caption(plain(reference.id))
+
+
+def _actions(reference: Reference, service: ModelService) -> None:
+    w, library = words(), service.library
+    with st.container(horizontal=True):
+        if st.button(w("library.close"), key="close_reference"):
+            _close()
+        corrected = reference.corrected and reference.origin == "shipped"
+        if (reference.hidden or corrected) and st.button(w("library.restore"), key=f"restore_{reference.id}"):
+            library.restore(reference.id)
+            _close()
+        if not reference.hidden and st.button(w("library.hide"), key=f"hide_{reference.id}"):
+            library.hide(reference.id)
+            _close()
+        if reference.origin == "user":
+            with st.popover(w("library.remove"), icon=":material/delete:"):
+                st.write(w("library.remove_sure"))
+                if st.button(w("library.remove_yes"), key=f"remove_{reference.id}"):
+                    library.remove(reference.id)
+                    _close()
+
+
+def _close() -> None:
+    st.session_state.pop(OPEN_KEY, None)
+    st.rerun()
 
 
 if __name__ == "__main__":

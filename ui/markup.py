@@ -19,11 +19,12 @@ STYLE = """<style>
   padding: 0.9rem 1.1rem 1.1rem 1.1rem; }
 .st-key-verdict-mounting { border-left: 0.7rem solid #D55E00; background: rgba(213, 94, 0, 0.12); }
 .st-key-verdict-normal { border-left: 0.7rem solid #0072B2; background: rgba(0, 114, 178, 0.12); }
-.st-key-verdict-unclear { border-left: 0.7rem dashed #767676; background: rgba(128, 128, 128, 0.14); }
+.st-key-verdict-unclear { border-left: 0.7rem solid #767676; background: rgba(128, 128, 128, 0.14); }
 .st-key-verdict-mounting h2::before { content: "\\25B2\\00A0"; color: #D55E00; }
 .st-key-verdict-normal h2::before { content: "\\25CF\\00A0"; color: #0072B2; }
 .st-key-verdict-unclear h2::before { content: "\\25C7\\00A0"; color: #767676; }
 .st-key-cases img, .st-key-frames img { border-radius: 0.3rem; }
+[data-testid="stTable"] td { overflow-wrap: anywhere; }
 [data-testid="stMainBlockContainer"] { max-width: 70rem; padding-top: 3.2rem; }
 @media (max-width: 640px) {
   [data-testid="stMainBlockContainer"] { padding-left: 0.9rem; padding-right: 0.9rem; }

@@ -4,12 +4,13 @@ was reopened after a restart look the same. Texts from models are data: shown es
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import streamlit as st
 
-from services.schema import Request, Window
+from services.schema import Window
 from ui import report_cases
 from ui.desk import Desk
 from ui.feedback import ask_whether_right
@@ -33,10 +34,11 @@ STEP_SECONDS = ("inspect_s", "retrieve_s", "classify_s", "total_s")
 
 @dataclass(frozen=True)
 class Again:
-    """The user asks for the same clip once more, over another span or with other choices."""
+    """The user asks for the same clip once more, with the choices of the moment."""
 
-    request: Request
+    path: str
     name: str
+    window: Window
 
 
 def show(past: Entry, service: ModelService, current: Desk) -> Again | None:
@@ -52,7 +54,7 @@ def show(past: Entry, service: ModelService, current: Desk) -> Again | None:
     _frames(past)
     with guarded():
         report_cases.show(past, service, current)
-    again = _other_span(past, current)
+    again = _again(past, current)
     _details(past)
     _downloads(past, service)
     return again
@@ -143,38 +145,37 @@ def _frames(past: Entry) -> None:
         return
     st.subheader(w("report.frames", count=len(past.frames)), anchor=False)
     st.caption(w("report.frames_help"))
-    with st.grid("auto", min_column_width=110, gap="xsmall", key="frames") as grid:
+    with st.grid(8, min_column_width=80, gap="xsmall", key="frames") as grid:
         for picture, time_s in zip(past.frames, times, strict=False):
             with grid.cell():
                 st.image(picture, caption=clock(time_s), width="stretch", alt=w("report.frame_at", time=clock(time_s)))
 
 
-def _other_span(past: Entry, current: Desk) -> Again | None:
-    """For a clip longer than the profile's window: choose which part is looked at; for any clip: look once more."""
-    w, clip = words(), past.report["clip"]
-    limit = current.profile.window_s
-    if past.clip_path is None or clip["duration_s"] <= limit:
+def _again(past: Entry, current: Desk) -> Again | None:
+    """Look once more: with other choices, and at another part of a clip longer than the profile's window."""
+    w, clip, limit = words(), past.report["clip"], current.profile.window_s
+    if past.clip_path is None:
         return None
-    st.subheader(w("span.title"), anchor=False)
-    st.caption(w("span.help", seconds=f"{limit:.0f}", total=clock(clip["duration_s"])))
-    latest = max(clip["duration_s"] - limit, 0.0)
-    start = st.slider(
-        w("span.start"),
-        min_value=0.0,
-        max_value=latest,
-        value=min(float(clip["window"][0]), latest),
-        step=1.0,
-        format="%d s",
-        key=f"span_{past.id}",
-    )
-    st.caption(w("span.chosen", start=clock(start), end=clock(start + limit)))
-    if not st.button(w("span.go"), key=f"again_{past.id}", icon=":material/replay:"):
-        return None
-    variants = tuple(variant["name"] for variant in past.report["variants"])
-    tuned = [variant["adapter"] for variant in past.report["variants"] if variant["name"] == "tuned"]
-    window = Window(start, min(start + limit, clip["duration_s"]))
-    request = Request(str(past.clip_path), variants, past.report["retrieval"], tuned[0] if tuned else None, window)
-    return Again(request, past.name)
+    start, end = clip["window"]
+    with st.expander(w("again.title"), icon=":material/replay:", expanded=clip["duration_s"] > limit):
+        if clip["duration_s"] > limit:
+            st.caption(w("again.span", seconds=f"{limit:.0f}", total=clock(clip["duration_s"])))
+            latest = float(math.floor(clip["duration_s"] - limit + 1.0))
+            start = st.slider(
+                w("again.start"),
+                min_value=0.0,
+                max_value=latest,
+                value=min(float(round(start)), latest),
+                step=1.0,
+                format="%d s",
+                key=f"span_{past.id}",
+            )
+            end = min(start + limit, clip["duration_s"])
+            st.caption(w("again.chosen", start=clock(start), end=clock(end)))
+        st.caption(w("again.choices"))
+        if st.button(w("again.go"), key=f"again_{past.id}"):
+            return Again(str(past.clip_path), past.name, Window(start, end))
+    return None
 
 
 def _details(past: Entry) -> None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LANGUAGE_KEY = "lang"
+LANGUAGE_KEY = "language"
+LANGUAGE_PARAMETER = "lang"
 PROFILE_KEY = "profile"
 PATIENCE_S = 0.4
 """How long a page waits for the services before it shows itself without them."""
@@ -29,21 +30,26 @@ PATIENCE_S = 0.4
 
 def words() -> Words:
     """The wording in the language of this session."""
-    return Words(st.session_state.get(LANGUAGE_KEY) or "en")
+    return Words(st.session_state.get(LANGUAGE_KEY, "en"))
 
 
 def language_switch() -> None:
-    """English or Korean; kept in the address (``?lang=ko``), so that it survives a reload."""
-    st.segmented_control(
+    """English or Korean; kept in the address (``?lang=ko``) too, so that it survives a reload."""
+    if LANGUAGE_KEY not in st.session_state:
+        asked = st.query_params.get(LANGUAGE_PARAMETER)
+        st.session_state[LANGUAGE_KEY] = asked if asked in LANGUAGES else "en"
+    chosen = st.segmented_control(
         words()("nav.language"),
         options=list(LANGUAGES),
         format_func=lambda code: LANGUAGES[code],
-        default="en",
         required=True,
         key=LANGUAGE_KEY,
         label_visibility="collapsed",
-        bind="query-params",
     )
+    if chosen is None or chosen == "en":
+        st.query_params.pop(LANGUAGE_PARAMETER, None)
+    elif st.query_params.get(LANGUAGE_PARAMETER) != chosen:
+        st.query_params[LANGUAGE_PARAMETER] = chosen
 
 
 def desk() -> Desk:
