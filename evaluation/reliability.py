@@ -102,8 +102,8 @@ def thresholds(truth: Bools, p: Floats, risk: float = RISK, sureness: float = 0.
     threshold nearest to one half at which the one-sided upper limit of the error share (Wilson, confidence
     ``sureness``; one half is the share itself, nearly) stays within it."""
     above = _one_side(~truth[p >= 0.5], p[p >= 0.5], risk, sureness)
-    below = _one_side(truth[p < 0.5], 1.0 - p[p < 0.5], risk, sureness)
-    return Thresholds(1.0 - below, above)
+    below = _one_side(truth[p < 0.5], -p[p < 0.5], risk, sureness)
+    return Thresholds(-below, above)
 
 
 def _one_side(wrong: Bools, sure: Floats, risk: float, sureness: float) -> float:
