@@ -67,7 +67,7 @@ def reliability_png(views: Sequence[View]) -> bytes:
         above = [b.share.high - b.share.value for b in bins]
         axis.errorbar(x, y, yerr=[below, above], color=colour, marker="o", markersize=4, linewidth=1, label=view.title)
     _label(axis, "probability of mounting, as said", "share of mounting clips, as found")
-    axis.legend(fontsize=7, loc="upper left")
+    figure.legend(fontsize=7, loc="outside lower center", ncols=2)
     return _png(figure)
 
 

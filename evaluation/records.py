@@ -160,6 +160,7 @@ def write_text(path: Path, text: str) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as out:
             out.write(text)
+        os.chmod(name, 0o644)  # a temporary file is for its owner only; a result is as readable as its folder
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -135,8 +135,10 @@ def calibration(found: Sequence[Run]) -> Section | None:
             (view.title, str(c.n), number(c.ece), f"{number(c.noise)} ({number(c.noise_high)})", number(c.brier))
         )
     section.tables.append(Table(("result", "clips", "ECE", "by chance", "Brier score"), tuple(rows)))
-    drawn = views[: plots.MOST]
-    section.pictures.append(Picture("reliability.png", plots.reliability_png(drawn), "Said and found probability"))
+    speaking = [view for view in views if view.variant == view.result.settings.variants[-1]]
+    section.pictures.append(
+        Picture("reliability.png", plots.reliability_png(speaking[: plots.MOST]), "Said and found probability")
+    )
     return section
 
 
