@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_vector_is_the_mean_of_the_stock_model_over_what_moves(folder: Path) -> None:
-    model = VideoMAEModel.from_pretrained(folder).eval()
+    model = VideoMAEModel.from_pretrained(folder, dtype=torch.float32).eval()
     pixels = torch.from_numpy(FRAMES.rgb).permute(0, 3, 1, 2)[None].float() / 127.5 - 1
     with torch.inference_mode():
         shown = np.zeros(28, bool)
@@ -47,7 +47,7 @@ def test_vector_is_the_mean_of_the_stock_model_over_what_moves(folder: Path) -> 
 
 
 def test_builder_and_service_make_the_same_vector(folder: Path) -> None:
-    model = VideoMAEModel.from_pretrained(folder).eval()
+    model = VideoMAEModel.from_pretrained(folder, dtype=torch.float32).eval()
     stored = tower.patches(FRAMES.rgb)[None]
     np.testing.assert_allclose(video_mae.vectors_of(model, stored)[0], Embedder(folder).embed(FRAMES), atol=1e-4)
 

@@ -63,8 +63,10 @@ def fine_tune(
     library: tuple[Stored, NDArray[np.float16]],
     **settings: Any,
 ) -> None:
-    """Train on the sets ``clips`` with cases from ``library``; each is (set, features). The cases are drawn at random, so that
-    neither case nor order says anything about the clip, and the stage does not depend on the embedder."""
+    """Train on the sets ``clips`` with cases from ``library``; each is (set, features).
+
+    The cases are drawn at random, so that neither case nor order says anything about the clip, and the stage does not
+    depend on the embedder."""
     processor = AutoProcessor.from_pretrained(base)
     dialog = Dialog(processor, contract(processor, profile.sampling, profile.min_pixels, profile.max_pixels))
     own = [sample for stored, seen in clips for sample in samples(stored, seen, dialog)]

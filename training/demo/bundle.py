@@ -60,11 +60,15 @@ class Bundle:
         library = self.seen("library")
         return Neighbours(library.stored.notes, library.vectors)
 
+    def stored(self, name: str) -> Stored:
+        """The set ``name``, rendered as far as it is missing."""
+        harvest([name], self.work)
+        return opened(name, self.work)
+
     def seen(self, name: str) -> Seen:
         """The set ``name`` with everything that the shipped models make of it."""
         if name not in self._seen:
-            harvest([name], self.work)
-            stored = opened(name, self.work)
+            stored = self.stored(name)
             mounting = np.array([note["facts"]["label"] == "mounting" for note in stored.notes])
             self._seen[name] = Seen(stored, features(self.base, stored), vectors(self.embedder, stored), mounting)
         return self._seen[name]

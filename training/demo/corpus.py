@@ -219,7 +219,7 @@ def tokenizer_texts(reasons: list[str] | None = None) -> Iterator[str]:
         "How many cows are in this video? Is it daylight or infrared night? Daylight. How many cows lie walk in this",
         "Do two cows come close? Yes. No. When does a cow walk? From to s. Describe this video. What do you see at",
         "Where are two cows closest at? On the left. On the right. In the middle. It lies. It walks. It stands.",
-        "What does the cow farthest to the left right do at? What coat has the cow What coats have the two closest cows",
+        "What does the cow farthest to the left right do at? What coat has the cow What coats have the two closest",
         ", two cows come close. , no two cows come close. in daylight. in infrared night.",
         "The farmer cow cows cattle bull heifer calf calves barn pen rail video picture camera light dark shows front",
         "back Explain the reason why because before after while during between until again slowly quickly short long",

@@ -219,10 +219,11 @@ def _prepare(which: ClipSet, work: Path) -> None:
 
 def harvest(names: list[str], work: Path = WORK, workers: int = 2, limit: int | None = None) -> None:
     """Render the missing shards of these sets; ``limit`` stops each set after so many clips."""
-    todo: list[tuple[ClipSet, int]] = []
-    for which in (SETS[name] for name in names):
+    todo = [(which, first) for which in (SETS[name] for name in names) for first in _missing(which, work, limit)]
+    if not todo:
+        return
+    for which in {which.name: which for which, _ in todo}.values():
         _prepare(which, work)
-        todo += [(which, first) for first in _missing(which, work, limit)]
     progress = Progress("clips", len(todo))
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_single_thread) as pool:
         jobs = [pool.submit(_shard, which, first, work) for which, first in todo]

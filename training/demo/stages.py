@@ -21,7 +21,7 @@ from training.demo.bundle import Bundle
 from training.demo.cache import features
 from training.demo.calibrate import fit, write
 from training.demo.card import write_card
-from training.demo.harvest import harvest, opened
+from training.demo.harvest import harvest
 from training.demo.scoring import MODES, mounting_scores, probabilities
 from training.demo.together import launch
 
@@ -45,35 +45,36 @@ def vision(bundle: Bundle) -> None:
 def base(bundle: Bundle) -> None:
     """The text model on the frozen tower; the tower comes from the work folder, or from the shipped base."""
     start = bundle.work / "vision" if (bundle.work / "vision").exists() else bundle.base
+    harvest(list(LANGUAGE_SETS), bundle.work)
     flags = ["--work", str(bundle.work), "--base", str(start), "--out", str(bundle.base), "--sets", *LANGUAGE_SETS]
     launch("training.demo.language", flags, bundle.work)
 
 
 def embedder(bundle: Bundle) -> None:
-    sets = [opened(name, bundle.work) for name in ("base", "adapter")]
+    sets = [bundle.stored(name) for name in ("base", "adapter")]
     folder = bundle.folder / "embedder"
     shutil.rmtree(folder, ignore_errors=True)
     video_mae.save(video_mae.train(sets, video_mae.Settings()), folder)
 
 
 def library(bundle: Bundle) -> None:
-    seen_vectors = video_mae.vectors(bundle.embedder, opened("library", bundle.work))
+    seen_vectors = video_mae.vectors(bundle.embedder, bundle.stored("library"))
     provenance = Embedder(bundle.folder / "embedder").provenance
-    references.build(opened("library", bundle.work), seen_vectors, provenance, bundle.folder / "library")
+    references.build(bundle.stored("library"), seen_vectors, provenance, bundle.folder / "library")
 
 
 def novelty(bundle: Bundle) -> None:
-    originals = opened("calibration", bundle.work)
+    originals = bundle.stored("calibration")
     again = [novelty_fit.recoded(note["seed"]) for note in originals.notes[-RECODED:]]
     again_vectors = video_mae.vectors_of(bundle.embedder, np.stack([tower.patches(clip) for clip in again]))
     own = video_mae.vectors(bundle.embedder, originals)
-    trained = video_mae.vectors(bundle.embedder, opened("adapter", bundle.work), limit=REFERENCE_VECTORS)
+    trained = video_mae.vectors(bundle.embedder, bundle.stored("adapter"), limit=REFERENCE_VECTORS)
     novelty_fit.fit(originals, own, again, again_vectors, trained).save(bundle.folder / "embedder")
 
 
 def adapter(bundle: Bundle) -> None:
-    sets = [opened(name, bundle.work) for name in ADAPTER_SETS]
-    cases = opened("library", bundle.work)
+    sets = [bundle.stored(name) for name in ADAPTER_SETS]
+    cases = bundle.stored("library")
     shutil.rmtree(bundle.adapter, ignore_errors=True)
     fine_tune(
         profile("demo"),
@@ -127,7 +128,7 @@ def card(bundle: Bundle) -> None:
     (bundle.folder / "figures.json").unlink(missing_ok=True)
     harvest(["test", "new", "second"], bundle.work)
     for name in ("test", "new", "second", "library"):
-        features(bundle.base, opened(name, bundle.work))
+        features(bundle.base, bundle.stored(name))
     command = [
         sys.executable,
         "-m",

@@ -296,8 +296,8 @@ def train(sets: list[Stored], settings: Settings) -> VideoMAEModel:
 
 
 def save(model: VideoMAEModel, folder: Path) -> None:
-    """Stock model, stock processor, and the rule of ``services.embedder`` for the blocks that enter."""
-    model.save_pretrained(folder)
+    """Stock model in bfloat16, stock processor, and the rule of ``services.embedder`` for the blocks that enter."""
+    model.to(torch.bfloat16).save_pretrained(folder)
     picture_processor().save_pretrained(folder)
     (folder / "embedder.json").write_text(json.dumps({"moving_blocks": SHOWN}) + "\n", encoding="utf-8")
 

@@ -1,0 +1,102 @@
+"""The shipped bundle is what its card says: small, stock, complete, and about as good as its figures on a sample."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from services.annotations import read
+from services.calibration import read_calibration
+from services.settings import ROOT
+from training.demo.bundle import Bundle
+from training.demo.card import _table
+from training.demo.stages import digests
+
+DEMO = ROOT / "assets" / "demo"
+MB = 1024 * 1024
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def test_sizes_stay_below_their_limits() -> None:
+    assert _size(DEMO) <= 30 * MB
+    assert _size(DEMO / "base") <= 20 * MB
+    assert _size(DEMO / "adapters") <= 3 * MB
+    assert max(path.stat().st_size for path in (DEMO / "samples").glob("*.mp4")) < 150_000
+
+
+def test_models_are_stock_and_hold_no_code() -> None:
+    base = json.loads((DEMO / "base" / "config.json").read_text(encoding="utf-8"))
+    embedder = json.loads((DEMO / "embedder" / "config.json").read_text(encoding="utf-8"))
+    assert base["architectures"] == ["Qwen3VLForConditionalGeneration"]
+    assert embedder["architectures"] == ["VideoMAEModel"]
+    assert "auto_map" not in base and "auto_map" not in embedder
+    assert not [path for path in DEMO.rglob("*") if path.suffix in {".py", ".bin", ".pt", ".pkl", ".npz"}]
+
+
+def test_calibration_was_fitted_for_these_files() -> None:
+    fitted = read_calibration(DEMO / "calibration.json")
+    expected = digests(Bundle(DEMO))
+    adapters = expected.pop("adapter")
+    assert fitted.digests == expected
+    assert fitted.adapters == adapters
+    assert all(
+        fitted.rule(mode, variant) for mode in ("off", "nearest", "contrastive") for variant in ("base", "tuned")
+    )
+
+
+def test_samples_are_two_mounting_two_look_alikes_and_two_at_night() -> None:
+    entries = read(DEMO / "samples" / "annotations.json")
+    lights = [(entry.label, entry.metadata["light"]) for entry in entries]
+    assert sorted(lights) == [("mounting", "day")] * 2 + [("mounting", "night")] + [("normal", "day")] * 2 + [
+        ("normal", "night")
+    ]
+    assert all(entry.metadata["seed"] >= 1_000_000 for entry in entries)
+
+
+def test_card_shows_the_figures_file() -> None:
+    tables: dict[str, Any] = json.loads((DEMO / "figures.json").read_text(encoding="utf-8"))
+    card = (DEMO / "CARD.md").read_text(encoding="utf-8")
+    assert all(_table(title, rows) in card for title, rows in tables.items())
+
+
+@pytest.mark.timeout(300)
+def test_tuned_is_as_good_on_fresh_clips_as_the_card_says(service: Any, tmp_path: Path) -> None:
+    """Sixteen fresh held-out clips through the whole service; below what chance allows under the card's figure, it
+    fails (one time in a thousand by bad luck)."""
+    from scipy.stats import binom
+
+    from agent.deps import RunContext
+    from agent.prompts import mounting_question
+    from agent.verdict import softmax_mounting
+    from training.demo.render import render
+
+    entries, _ = render(16, 1_700_000, tmp_path, choices={}, quiet=True)
+    context = RunContext(service)
+    right = 0
+    for entry in entries:
+        clip = service.open_clip(str(tmp_path / entry["video"]), None, context.cancelled)
+        answer = service.ask(
+            clip,
+            "tuned",
+            None,
+            mounting_question(),
+            together=1,
+            on_token=lambda channel, text: None,
+            on_place=lambda place: None,
+            cancelled=context.cancelled,
+        )
+        said = softmax_mounting(answer.scores) >= 0.5
+        right += said == (entry["metadata"]["label"] == "mounting")
+    tables = json.loads((DEMO / "figures.json").read_text(encoding="utf-8"))
+    stated = tables["Mounting, training viewpoints"]["tuned, off: balanced accuracy"]
+    share = float(re.match(r"[\d.]+", stated).group())  # type: ignore[union-attr]
+    assert right >= binom.ppf(0.001, len(entries), share)
+    assert np.isfinite(share)
