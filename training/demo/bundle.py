@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,13 +10,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 from transformers import VideoMAEModel
 
-from services.schema import VariantName
+from services.model_identity import identify
+from services.schema import Hit, RetrievalMode, VariantName, digest_of
+from services.settings import profile
 from training.demo.cache import features
 from training.demo.harvest import WORK, Stored, harvest, opened
 from training.demo.references import Neighbours
-from training.demo.scoring import Loaded, loaded
+from training.demo.scoring import MODES, Loaded, loaded, mounting_scores
 from training.demo.video_mae import vectors
 
 BUNDLE = Path("assets/demo")
@@ -37,6 +41,7 @@ class Bundle:
     def __init__(self, folder: Path = BUNDLE, work: Path = WORK) -> None:
         self.folder, self.work = folder, work
         self._seen: dict[str, Seen] = {}
+        self._models: dict[VariantName, Loaded] = {}
 
     @property
     def base(self) -> Path:
@@ -46,10 +51,11 @@ class Bundle:
     def adapter(self) -> Path:
         return self.folder / "adapters" / "mounting"
 
-    @cached_property
-    def models(self) -> dict[VariantName, Loaded]:
-        """base and tuned, float32."""
-        return {"base": loaded(self.base), "tuned": loaded(self.base, self.adapter)}
+    def model(self, variant: VariantName) -> Loaded:
+        """The base, or the base with the adapter; float32."""
+        if variant not in self._models:
+            self._models[variant] = loaded(self.base, self.adapter if variant == "tuned" else None)
+        return self._models[variant]
 
     @cached_property
     def embedder(self) -> VideoMAEModel:
@@ -59,6 +65,29 @@ class Bundle:
     def neighbours(self) -> Neighbours:
         library = self.seen("library")
         return Neighbours(library.stored.notes, library.vectors)
+
+    def shown(self, name: str) -> dict[RetrievalMode, list[tuple[Hit, ...]]]:
+        """The cases that retrieval shows for each clip of a set, per mode."""
+        queries = self.seen(name).vectors
+        return {mode: self.neighbours.shown(queries, mode) for mode in MODES}
+
+    def votes(self, name: str) -> NDArray[np.float64]:
+        """The neighbours' vote for each clip of a set, with the profile's k."""
+        return self.neighbours.votes(self.seen(name).vectors, profile("demo").neighbours)
+
+    def scores(self, variant: VariantName, name: str) -> dict[RetrievalMode, NDArray[np.float32]]:
+        """Per mode (N, 2) scores of a set, kept in the work folder under the digests of all that they depend on."""
+        seen = self.seen(name)
+        made_of = [identify(self.base).weights, identify(self.folder / "embedder").weights, name, len(seen.stored)]
+        if variant == "tuned":
+            made_of.append(hashlib.sha256((self.adapter / "adapter_model.safetensors").read_bytes()).hexdigest())
+        path = self.work / "scores" / f"{name}-{variant}-{digest_of(made_of)[:16]}.safetensors"
+        if not path.exists():
+            found = mounting_scores(self.model(variant), seen.stored.notes, seen.features, self.shown(name))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file({str(mode): value for mode, value in found.items()}, path)
+        kept = load_file(path)
+        return {mode: kept[mode] for mode in MODES}
 
     def stored(self, name: str) -> Stored:
         """The set ``name``, rendered as far as it is missing."""

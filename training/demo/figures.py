@@ -27,21 +27,21 @@ from agent.prompts import mounting_question
 from agent.verdict import combine, reason_of, text_verdict
 from services.calibration import read_calibration
 from services.novelty import NoveltyModel
-from services.schema import Calibration, RetrievalMode
-from services.settings import profile
+from services.schema import Calibration, RetrievalMode, VariantName
 from training.demo import tower
 from training.demo.annotate import LIGHTS, NUMBERS
 from training.demo.bundle import BUNDLE, Bundle, Seen
 from training.demo.calibrate import F64
 from training.demo.general import QUESTIONS, asked
 from training.demo.harvest import WORK
-from training.demo.scoring import MODES, mounting_scores, probabilities
+from training.demo.scoring import MODES, probabilities
 from training.demo.statistics import area_under_curve, balanced, share
 from training.demo.writing import written
 
 SHORT = ("brief", "failed", "hidden")
 CAPTIONS = 240
 REASONS = 160
+VARIANTS: tuple[VariantName, ...] = ("base", "tuned")
 ROWS = dict[str, str]
 
 
@@ -55,26 +55,25 @@ class Figures:
         self.tables.setdefault(table, {})[row] = value if isinstance(value, str) else str(value)
 
 
-def mounting(figures: Figures, bundle: Bundle, seen: Seen, title: str) -> None:
+def mounting(figures: Figures, bundle: Bundle, name: str, seen: Seen, title: str) -> None:
     """Both variants, all modes, on one set."""
     truth = seen.mounting
-    shown = {mode: bundle.neighbours.shown(seen.vectors, mode) for mode in MODES}
-    votes = bundle.neighbours.votes(seen.vectors, profile("demo").neighbours)
+    votes = bundle.votes(name)
     rules = read_calibration(bundle.folder / "calibration.json")
-    for variant, model in bundle.models.items():
-        scores = mounting_scores(model, seen.stored.notes, seen.features, shown)
+    for variant in VARIANTS:
+        scores = bundle.scores(variant, name)
         for mode in MODES:
             p = probabilities(scores[mode])
-            name = f"{variant}, {mode}"
-            figures.add(title, f"{name}: balanced accuracy", balanced(p >= 0.5, truth))
-            figures.add(title, f"{name}: AUC", f"{area_under_curve(p, truth):.3f}")
+            row = f"{variant}, {mode}"
+            figures.add(title, f"{row}: balanced accuracy", balanced(p >= 0.5, truth))
+            figures.add(title, f"{row}: AUC", f"{area_under_curve(p, truth):.3f}")
             rule = rules.rule(mode, variant) or Calibration()
             fused = np.array(
                 [combine(float(a), None if mode == "off" else float(v), rule) for a, v in zip(p, votes, strict=True)]
             )
-            _rule(figures, title, name, fused, truth, rule.normal_below, rule.mounting_above)
+            _rule(figures, title, row, fused, truth, rule.normal_below, rule.mounting_above)
             if variant == "tuned" and mode in ("off", "contrastive"):
-                _kinds(figures, f"{title}: {name}", p >= 0.5, seen)
+                _kinds(figures, f"{title}: {row}", p >= 0.5, seen)
             if variant == "base" and mode == "contrastive":
                 _gain(figures, title, scores, truth)
 
@@ -113,7 +112,7 @@ def _gain(
 
 def general(figures: Figures, bundle: Bundle, seen: Seen, title: str) -> None:
     """The base's answers to general questions, with the share of the commonest answer."""
-    for name, (answered, true) in asked(bundle.models["base"], seen.stored.notes, seen.features).items():
+    for name, (answered, true) in asked(bundle.model("base"), seen.stored.notes, seen.features).items():
         majority = np.bincount(true).max() / len(true)
         figures.add(
             title, name, f"{share(answered == true)}, commonest answer {majority:.3f} of {len(QUESTIONS[name][1])}"
@@ -123,7 +122,7 @@ def general(figures: Figures, bundle: Bundle, seen: Seen, title: str) -> None:
 def leak(figures: Figures, bundle: Bundle, seen: Seen) -> None:
     """Whether the base's captions give the label away in other words."""
     notes = seen.stored.notes[:CAPTIONS]
-    texts = written(bundle.models["base"], notes, seen.features[:CAPTIONS], ["Describe this video."] * len(notes))
+    texts = written(bundle.model("base"), notes, seen.features[:CAPTIONS], ["Describe this video."] * len(notes))
     truth = seen.mounting[: len(texts)]
     words = CountVectorizer(ngram_range=(1, 2), token_pattern=r"[a-z]+").fit_transform(t.lower() for t in texts)
     said = cross_val_predict(LogisticRegression(C=0.3, max_iter=2000), words, truth, cv=5).astype(bool)
@@ -135,7 +134,7 @@ def leak(figures: Figures, bundle: Bundle, seen: Seen) -> None:
 def reasons(figures: Figures, bundle: Bundle, seen: Seen) -> None:
     """The tuned answers' text against what happened."""
     notes = seen.stored.notes[:REASONS]
-    texts = written(bundle.models["tuned"], notes, seen.features[:REASONS], [mounting_question()] * len(notes), 100)
+    texts = written(bundle.model("tuned"), notes, seen.features[:REASONS], [mounting_question()] * len(notes), 100)
     found = [_reason(text, note) for text, note in zip(texts, notes, strict=True)]
     for name in ("verdict", "behaviour", "light", "animals", "all three", "times within 1 s"):
         figures.add("Tuned, written answers", name, share([row[name] for row in found if name in row]))
@@ -210,7 +209,7 @@ def measured(bundle: Bundle, sets: Sequence[str]) -> Figures:
     titles = {"test": "training viewpoints", "new": "new viewpoints", "second": "second style"}
     for name in sets:
         seen, title = bundle.seen(name), titles[name]
-        mounting(figures, bundle, seen, f"Mounting, {title}")
+        mounting(figures, bundle, name, seen, f"Mounting, {title}")
         if name != "second":
             general(figures, bundle, seen, f"Base, general questions, {title}")
         retrieval(figures, bundle, seen, title)

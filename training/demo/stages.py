@@ -14,6 +14,7 @@ from transformers import AutoProcessor
 from services.adapters import AdapterRegistry
 from services.dialog import contract
 from services.embedder import Embedder
+from services.schema import Calibration, VariantName
 from services.settings import profile
 from training.demo import novelty_fit, references, samples, tower, video_mae
 from training.demo.adapter import fine_tune
@@ -22,9 +23,10 @@ from training.demo.cache import features
 from training.demo.calibrate import fit, write
 from training.demo.card import write_card
 from training.demo.harvest import harvest
-from training.demo.scoring import MODES, mounting_scores, probabilities
+from training.demo.scoring import MODES, probabilities
 from training.demo.together import launch
 
+VARIANTS: tuple[VariantName, ...] = ("base", "tuned")
 RECODED = 160
 """Calibration clips that are also coded anew for the novelty measure."""
 REFERENCE_VECTORS = 1500
@@ -97,15 +99,14 @@ def sample_clips(bundle: Bundle) -> None:
 def calibrate(bundle: Bundle) -> None:
     """The rule per mode and variant, with the digests of everything it was fitted for."""
     seen = bundle.seen("calibration")
-    shown = {mode: bundle.neighbours.shown(seen.vectors, mode) for mode in MODES}
-    votes = bundle.neighbours.votes(seen.vectors, profile("demo").neighbours)
-    rules: dict[str, dict[str, object]] = {mode: {} for mode in MODES}
-    for variant, model in bundle.models.items():
-        scores = mounting_scores(model, seen.stored.notes, seen.features, shown)
+    votes = bundle.votes("calibration")
+    rules: dict[str, dict[str, Calibration]] = {mode: {} for mode in MODES}
+    for variant in VARIANTS:
+        scores = bundle.scores(variant, "calibration")
         for mode in MODES:
             p = probabilities(scores[mode])
             rules[mode][variant] = fit(p, None if mode == "off" else votes, seen.mounting)
-    write(bundle.folder / "calibration.json", rules, digests(bundle))  # type: ignore[arg-type]
+    write(bundle.folder / "calibration.json", rules, digests(bundle))
 
 
 def digests(bundle: Bundle) -> dict[str, object]:
