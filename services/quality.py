@@ -24,7 +24,7 @@ COMMON_WIDTH, COMMON_HEIGHT = 448, 256
 
 # Measured on the material above: clean at most / weakest degradation at least.
 BLUR_LIMIT = 0.82  # sigma, pixels                    0.65 / 0.97
-NOISE_LIMIT = 6.0  # standard deviation, grey levels   5.0 / 7.2
+NOISE_LIMIT = 6.8  # standard deviation, grey levels   6.5 (night, uncoded) / 7.2
 WIDTH_LIMIT = 200.0  # pixels that the picture really holds; the weakest reduction is to 132
 STEP_LIMIT = 0.3  # strength of a pattern of steps     0.20 / 0.42
 STEP_LIMIT_DARK = 0.6  # few grey levels make steps of their own
@@ -60,11 +60,11 @@ class Measures:
 
 
 def measure(frames: Frames, clip: Clip) -> Quality:
-    """Findings in plain words, worst first, and a score: 1 clean, 0.5 at a limit, near 0 useless."""
+    """Findings in plain words, worst first, and a score: 1 clean, 0.5 at a limit, 0 where nothing can be judged."""
     found = measures(frames, clip)
     stopped = _blocking(found)
     if stopped is not None:
-        return Quality(score=0.05, findings=(stopped,), blocking=True)
+        return Quality(score=0.0, findings=(stopped,), blocking=True)
     rated = [(_badness(finding), finding) for finding in _all_kinds(found)]
     score = 1.0 - float(sum(badness**4 for badness, _ in rated)) ** 0.25
     worst_first = sorted((pair for pair in rated if _exceeds(pair[1])), key=lambda pair: -pair[0])
@@ -233,8 +233,8 @@ def _gradient(picture: Grey) -> Grey:
 
 def _true_width(grey: Grey, clip: Clip, least: float) -> float:
     """How many pixels wide a picture of the common shape would hold all that this one shows: the clip's own size, or
-    less where a coarse picture was enlarged in steps. Steps return at one spacing, across and down: the strongest
-    wave in the mean difference of neighbouring columns and of rows, if stronger than ``least``."""
+    less where a coarse picture was enlarged in steps. Steps return at one spacing, across and down: a wave in the
+    mean difference of neighbouring columns and of rows, which counts if it is stronger than ``least``."""
     own = _equivalent_width(clip.height, clip.width)
     waves = np.linspace(0.05, 0.46, 165)  # per pixel: pictures 22 to 206 wide, enlarged to 448
     strength = np.ones(len(waves))
@@ -244,10 +244,12 @@ def _true_width(grey: Grey, clip: Clip, least: float) -> float:
         window = np.hanning(len(steps))
         phases = np.exp(-2j * np.pi * np.outer(waves, np.arange(len(steps))))
         strength *= 2 * np.abs(phases @ ((steps / usual - 1) * window)) / window.sum()
-    strongest = int(strength.argmax())
-    if float(strength[strongest]) ** 0.5 < least:
+    if float(strength.max()) ** 0.5 < least:
         return own
-    return min(own, float(waves[strongest]) * _equivalent_width(*grey.shape[1:]))
+    first = int(np.argmax(strength > 0.25 * strength.max()))  # the basic wave may be weaker than its overtones
+    while first + 1 < len(waves) and strength[first + 1] > strength[first]:
+        first += 1
+    return min(own, float(waves[first]) * _equivalent_width(*grey.shape[1:]))
 
 
 def _cover(grey: Grey) -> NDArray[np.bool_]:

@@ -38,9 +38,9 @@ def reader():
 
 @pytest.fixture(scope="module")
 def heavy(tmp_path_factory) -> Path:
-    """About half a second of decoding: one group of 1200 pictures of 640 x 360."""
+    """A good part of a second of decoding: one group of 700 pictures of 640 x 360."""
     path = tmp_path_factory.mktemp("heavy") / "heavy.mp4"
-    return make_clip(path, 1200, width=640, height=360, gop=2000, bframes=0, paint=barn)
+    return make_clip(path, 700, width=640, height=360, gop=2000, bframes=0, paint=barn)
 
 
 def test_a_clip_is_told_and_its_frames_are_those_shown(reader, tmp_path):
@@ -95,7 +95,7 @@ def test_cancelling_stops_at_once_and_kills_the_worker(heavy):
         threading.Timer(0.1, cancelled.set).start()
         started = time.monotonic()
         with pytest.raises(Cancelled):
-            reader.open(str(heavy), Sampling(frames=1200), None, cancelled)
+            reader.open(str(heavy), Sampling(frames=700), None, cancelled)
         assert time.monotonic() - started < 5
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)

@@ -16,7 +16,7 @@ from services.video_survey import survey
 from services.video_window import choose_window
 from tests.media import Painter, make_clip
 
-FPS, SECONDS, BUSY = 10, 180, (100, 130)
+FPS, SECONDS, BUSY = 5, 180, (100, 130)
 
 
 def barn_with(noise: int, storm: tuple[int, int] = (0, 0)) -> Painter:
@@ -36,7 +36,7 @@ def barn_with(noise: int, storm: tuple[int, int] = (0, 0)) -> Painter:
 
 
 def made(path: Path, paint: Painter | None = None, **options) -> Path:
-    return make_clip(path, FPS * SECONDS, fps=FPS, gop=20, paint=paint or barn_with(3), **options)
+    return make_clip(path, FPS * SECONDS, fps=FPS, gop=10, paint=paint or barn_with(3), **options)
 
 
 def chosen(path: Path, longest_s: float = 60.0) -> tuple[Window, str | None]:
