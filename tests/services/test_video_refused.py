@@ -8,6 +8,7 @@ import time
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from services.errors import ClipError
@@ -155,3 +156,23 @@ def test_damage_in_a_part_is_a_warning(reader, tmp_path):
     clip, frames = reader.open(str(make_corrupt(tmp_path / "a.mp4", share=0.05)), Sampling(), None, NEVER)
     assert any("pictures are damaged; their neighbours stand in" in warning for warning in clip.warnings)
     assert len(frames) == 16 and (frames.pts_s[1:] >= frames.pts_s[:-1]).all()
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.ts", "a.gif"])
+def test_random_damage_costs_a_sentence_or_nothing(reader, tmp_path, name):
+    options = {"codec": "gif", "pix_fmt": "rgb8"} if name == "a.gif" else {}
+    sound = make_clip(tmp_path / name, 40, **options).read_bytes()
+    random = np.random.default_rng(3)
+    for _ in range(12):
+        raw = bytearray(sound)
+        reach = len(raw) if random.random() < 0.6 else 1500  # the header, too
+        for _ in range(int(random.integers(1, 30))):
+            raw[int(random.integers(0, min(reach, len(raw))))] = int(random.integers(0, 256))
+        (tmp_path / name).write_bytes(raw[: int(random.integers(500, len(raw)))] if random.random() < 0.3 else raw)
+        try:
+            clip, frames = reader.open(str(tmp_path / name), Sampling(), None, NEVER)
+        except ClipError as error:
+            assert "\n" not in str(error) and str(error).endswith(".")
+        else:
+            assert len(frames) == 16 and np.isfinite(frames.pts_s).all()
+            assert (np.diff(frames.pts_s) >= 0).all() and 0 <= frames.pts_s[-1] <= clip.duration_s
