@@ -174,7 +174,9 @@ class Engine:
         scores: list[tuple[float, ...] | None] = [None] * n
         if options and generation.scoring == "direct":
             scores = self._score(cache, length, [prefill] * n, options, names)
-        generated = self._generate(ids, cache, length, rows, generation, names)
+        # Scored directly, the model knows the bare verdict as an answer too; what is generated has to be the reason.
+        unwanted = self.dialog.text_ids(prefill)[0, :1].tolist() if prefill and generation.scoring == "direct" else []
+        generated = self._generate(ids, cache, length, rows, generation, names, unwanted)
         if options and generation.scoring == "after_reasoning":
             prefixes = [_up_to_status(self._text(tokens), prefill) for tokens in generated]
             scores = self._score(cache, length, prefixes, options, names)
@@ -239,9 +241,10 @@ class Engine:
         rows: Sequence[Row],
         generation: Generation,
         names: dict[str, Any],
+        unwanted: list[int],
     ) -> list[list[int]]:
-        """Generated tokens of each row, the stop token included where it came. Starts from the prompt's cache less
-        its last token, which ``generate`` feeds again."""
+        """Generated tokens of each row, the stop token included where it came; none begins with a token of
+        ``unwanted``. Starts from the prompt's cache less its last token, which ``generate`` feeds again."""
         stop = self._stop_ids(generation)
         config = GenerationConfig(
             max_new_tokens=generation.max_tokens,
@@ -249,6 +252,7 @@ class Engine:
             repetition_penalty=generation.repetition_penalty,
             eos_token_id=sorted(stop),
             pad_token_id=self.dialog.terminator_id,
+            begin_suppress_tokens=unwanted or None,
             **({"temperature": generation.temperature, "top_k": generation.top_k} if generation.temperature else {}),
         )
         _crop(cache, length - 1)

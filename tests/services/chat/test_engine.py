@@ -85,7 +85,12 @@ def test_scores_and_greedy_text_of_a_mixed_batch_equal_stock_models(
         assert result.scores == pytest.approx(stock_scores(model, engine, frames), abs=2e-3)
         with torch.inference_mode():
             output = model.generate(
-                **inputs, max_new_tokens=24, do_sample=False, eos_token_id=engine.dialog.terminator_id, pad_token_id=0
+                **inputs,
+                max_new_tokens=24,
+                do_sample=False,
+                eos_token_id=engine.dialog.terminator_id,
+                pad_token_id=0,
+                begin_suppress_tokens=engine.dialog.text_ids("Status:")[0, :1].tolist(),
             )
         expected = [t for t in output[0, inputs["input_ids"].shape[1] :].tolist() if t != engine.dialog.terminator_id]
         assert result.ids == expected == row.tokens
@@ -116,8 +121,15 @@ def test_a_cancelled_row_stops_computing_and_the_other_goes_on(engine: Engine, f
 def test_scores_after_reasoning_read_the_generated_text(engine: Engine, frames: Frames) -> None:
     direct = ask(engine, frames, [Row(None)])[0]
     after = ask(engine, frames, [Row(None)], Generation(max_tokens=24, scoring="after_reasoning"))[0]
-    assert after.ids == direct.ids
+    assert after.ids == direct.ids, "this model does not begin with the bare form by itself"
     assert after.scores is not None and after.scores != pytest.approx(direct.scores, abs=1e-3)
+
+
+def test_a_directly_scored_answer_never_begins_with_the_bare_verdict(engine: Engine, frames: Frames) -> None:
+    first = ask(engine, frames, [Row(None)])[0].ids[0]
+    bare = engine.dialog.tokenizer.decode([first])
+    cut = engine.run("clip", [frames], TURNS, [Row(None)], GREEDY, bare, OPTIONS)[0]
+    assert cut.ids[0] != first
 
 
 def test_an_adapter_that_changes_nothing_is_refused(engine: Engine, adapters: dict[str, AdapterRef]) -> None:
