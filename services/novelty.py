@@ -6,7 +6,8 @@ noise, change over time) by their Mahalanobis distance, and the embedder's vecto
 training vectors. Each is scaled by its own 99 % quantile on training renders; the score is the larger one, and above
 ``limit`` a clip is outside. Fitted by ``training.demo.novelty_fit`` on rendered clips only.
 
-On disk: ``novelty.safetensors`` (mean (F,), whitening (F, F), scale of both views (2,), vectors (N, D)) and
+On disk, in a folder ``novelty`` of its own inside the embedder's (whose weights digest covers its own files only):
+``novelty.safetensors`` (mean (F,), whitening (F, F), scale of both views (2,), vectors (N, D)) and
 ``novelty.json`` (limit, version of the statistics, weights digest of the embedder).
 """
 
@@ -28,6 +29,7 @@ from services.schema import Frames, Novelty
 VERSION = 1
 """Version of ``statistics``; a file fitted with another one is refused."""
 NEIGHBOURS = 5
+FOLDER = "novelty"
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -42,12 +44,12 @@ class NoveltyModel:
     @staticmethod
     def present(folder: Path | str) -> bool:
         """Whether ``folder`` holds a measure at all; models without one are never called novel."""
-        return (Path(folder) / "novelty.json").exists()
+        return (Path(folder) / FOLDER / "novelty.json").exists()
 
     @classmethod
     def load(cls, folder: Path | str) -> NoveltyModel:
         """The measure in ``folder``; ModelError if it is missing, damaged or of another version."""
-        folder = Path(folder)
+        folder = Path(folder) / FOLDER
         try:
             table = json.loads((folder / "novelty.json").read_text(encoding="utf-8"))
             arrays = load_file(folder / "novelty.safetensors")
@@ -63,6 +65,8 @@ class NoveltyModel:
         return cls(parts[0], parts[1], parts[2], parts[3], limit)
 
     def save(self, folder: Path) -> None:
+        folder = folder / FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
         arrays = {"mean": self.mean, "whitening": self.whitening, "scale": self.scale, "vectors": self.vectors}
         save_file(
             {name: np.ascontiguousarray(value, np.float32) for name, value in arrays.items()},

@@ -56,7 +56,7 @@ def test_statistics_are_finite_for_black() -> None:
 
 def test_another_version_is_refused(model: NoveltyModel, tmp_path: Path) -> None:
     model.save(tmp_path)
-    (tmp_path / "novelty.json").write_text('{"version": 0, "limit": 1.0}', encoding="utf-8")
+    (tmp_path / "novelty" / "novelty.json").write_text('{"version": 0, "limit": 1.0}', encoding="utf-8")
     with pytest.raises(ModelError, match="version 0"):
         NoveltyModel.load(tmp_path)
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from training.demo.harvest import SETS
 
+STAGES = ("clips", "vision", "base", "embedder", "library", "novelty", "adapter", "samples", "calibrate", "card")
+
 DATA = """\
 ## Data
 
@@ -75,6 +77,7 @@ def _sets() -> str:
 
 
 def _times(work: Path) -> str:
-    rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((work / "done").glob("*.json"))]
+    files = [work / "done" / f"{stage}.json" for stage in STAGES]
+    rows = [json.loads(path.read_text(encoding="utf-8")) for path in files if path.exists()]
     lines = [f"| {row['stage']} | {row['minutes']} | {row.get('note', '')} |" for row in rows]
     return "\n".join(["## Time\n", "| stage | minutes | |", "|---|---|---|", *lines, ""])
