@@ -26,18 +26,23 @@ def features(base: Path, stored: Stored, batch: int = 16) -> NDArray[np.float16]
     path = stored.folder / f"features-{tower_digest(model)[:16]}.npy"
     if path.exists():
         return np.load(path, mmap_mode="r")
-    fast = tower.FastTower(model.model.visual).eval()
     part = path.with_suffix(".part")
     shape = (len(stored), GROUPS, 3, tower.TOKENS, model.config.vision_config.out_hidden_size)
     out = np.lib.format.open_memmap(part, "w+", np.float16, shape)
     progress = Progress(f"features of {stored.folder.name}", len(stored))
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        for first in range(0, len(stored), batch):
-            x = torch.from_numpy(np.array(stored.patches[first : first + batch])[: len(stored) - first])
-            seen = fast(tower.normalised(x.flatten(0, 1)))
-            stacked = torch.stack([seen.pooled, *seen.deep], 1).to(torch.float16)
-            out[first : first + len(x)] = stacked.view(len(x), *shape[1:]).numpy()
-            progress.step(count=len(x))
+    for first in range(0, len(stored), batch):
+        last = min(first + batch, len(stored))
+        out[first:last] = features_of(model, np.array(stored.patches[first:last]))
+        progress.step(count=last - first)
     out.flush()
     part.replace(path)
     return np.load(path, mmap_mode="r")
+
+
+def features_of(model: Qwen3VLForConditionalGeneration, patches: NDArray[np.uint8]) -> NDArray[np.float16]:
+    """(n, 8, 3, 28, width) float16 of stored patches (n, 8, 112, 1536)."""
+    fast = tower.FastTower(model.model.visual).eval()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        seen = fast(tower.normalised(torch.from_numpy(patches).flatten(0, 1)))
+    stacked = torch.stack([seen.pooled, *seen.deep], 1).to(torch.float16)
+    return np.asarray(stacked.view(len(patches), GROUPS, *stacked.shape[1:]).numpy())

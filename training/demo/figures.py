@@ -28,14 +28,18 @@ from agent.verdict import combine, reason_of, text_verdict
 from services.calibration import read_calibration
 from services.novelty import NoveltyModel
 from services.schema import Calibration, RetrievalMode, VariantName
+from services.settings import profile
 from training.demo import tower
 from training.demo.annotate import LIGHTS, NUMBERS
 from training.demo.bundle import BUNDLE, Bundle, Seen
+from training.demo.cache import features_of
 from training.demo.calibrate import F64
 from training.demo.general import QUESTIONS, asked
 from training.demo.harvest import WORK
-from training.demo.scoring import MODES, probabilities
+from training.demo.novelty_fit import recoded
+from training.demo.scoring import MODES, mounting_scores, probabilities
 from training.demo.statistics import area_under_curve, balanced, share
+from training.demo.video_mae import vectors_of
 from training.demo.writing import written
 
 SHORT = ("brief", "failed", "hidden")
@@ -192,15 +196,52 @@ def retrieval(figures: Figures, bundle: Bundle, seen: Seen, title: str) -> None:
     figures.add("Embedder", f"{title}: neighbours of the same light", f"{same:.3f} (by chance about 0.51)")
 
 
-def novelty(figures: Figures, bundle: Bundle, seen: Seen, title: str) -> None:
-    """Share of clips inside the limit."""
+def unknown(figures: Figures, bundle: Bundle, name: str, seen: Seen, row: str) -> None:
+    """What the whole rule does (tuned, contrastive, outside the limit is *unclear*)."""
+    scores = bundle.scores("tuned", name)["contrastive"]
+    pictures = [tower.pictures(np.asarray(patches)) for patches in seen.stored.patches[: len(seen.stored)]]
+    _whole_rule(figures, bundle, row, probabilities(scores), seen.vectors, pictures, seen.mounting)
+
+
+def recoded_control(figures: Figures, bundle: Bundle, seen: Seen, count: int = 120) -> None:
+    """Held-out renders at other times, sizes, qualities and codecs."""
+    notes, pictures = [], []
+    for note in seen.stored.notes[:count]:
+        frames, times = recoded(note["seed"])
+        notes.append({**note, "times_s": times.tolist()})
+        pictures.append(frames)
+    patches = np.stack([tower.patches(clip) for clip in pictures])
+    vectors = vectors_of(bundle.embedder, patches)
+    tuned = bundle.model("tuned")
+    seen_again = np.concatenate([features_of(tuned.model, patches[i : i + 16]) for i in range(0, count, 16)])
+    shown: dict[RetrievalMode, Any] = {"contrastive": bundle.neighbours.shown(vectors, "contrastive")}
+    p = probabilities(mounting_scores(tuned, notes, seen_again, shown)["contrastive"])
+    _whole_rule(figures, bundle, "re-encoded renders", p, vectors, pictures, seen.mounting[:count])
+
+
+def _whole_rule(
+    figures: Figures,
+    bundle: Bundle,
+    row: str,
+    p: F64,
+    vectors: NDArray[np.float32],
+    pictures: list[NDArray[np.uint8]],
+    truth: NDArray[np.bool_],
+) -> None:
+    rule = read_calibration(bundle.folder / "calibration.json").rule("contrastive", "tuned") or Calibration()
+    votes = bundle.neighbours.votes(vectors, profile("demo").neighbours)
+    fused = np.array([combine(float(a), float(v), rule) for a, v in zip(p, votes, strict=True)])
     model = NoveltyModel.load(bundle.folder / "embedder")
-    count = min(200, len(seen.stored))
-    inside = []
-    for row in range(count):
-        pictures = tower.pictures(np.asarray(seen.stored.patches[row]))
-        inside.append(float(model.distances(pictures, seen.vectors[row]).max()) <= model.limit)
-    figures.add("Unlike the training clips", f"{title}: inside the limit", share(inside))
+    inside = np.array(
+        [float(model.distances(clip, v).max()) <= model.limit for clip, v in zip(pictures, vectors, strict=True)]
+    )
+    answered = inside & ((fused <= rule.normal_below) | (fused >= rule.mounting_above))
+    right = (fused >= 0.5) == truth
+    title = "Whole rule (tuned, contrastive, unclear where unlike the training clips)"
+    figures.add(title, f"{row}: inside the limit", share(inside))
+    figures.add(title, f"{row}: answered", share(answered))
+    figures.add(title, f"{row}: right among answered", share(right[answered]))
+    figures.add(title, f"{row}: right or unclear", share(right | ~answered))
 
 
 def measured(bundle: Bundle, sets: Sequence[str]) -> Figures:
@@ -213,8 +254,9 @@ def measured(bundle: Bundle, sets: Sequence[str]) -> Figures:
         if name != "second":
             general(figures, bundle, seen, f"Base, general questions, {title}")
         retrieval(figures, bundle, seen, title)
-        novelty(figures, bundle, seen, title)
+        unknown(figures, bundle, name, seen, title)
         if name == "test":
+            recoded_control(figures, bundle, seen)
             leak(figures, bundle, seen)
             reasons(figures, bundle, seen)
     return figures

@@ -64,8 +64,9 @@ SIZES = ((320, 180), (384, 216), (448, 256), (640, 360), (848, 480), (960, 540))
 CODECS = (("libx264", "crf", (20, 34)), ("mpeg4", "qscale", (2, 9)))
 
 
-def recoded(seed: int, viewpoints: Literal["train", "new"] = "train") -> NDArray[np.uint8]:
-    """(16, 128, 224, 3): the clip of ``seed``, taken at other times, at another size, quality and codec."""
+def recoded(seed: int, viewpoints: Literal["train", "new"] = "train") -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """(16, 128, 224, 3) and times (16,) s: the clip of ``seed``, taken at other times, at another size, quality and
+    codec."""
     rng = np.random.default_rng([seed, 31])
     plan = plan_clip(seed, viewpoints=viewpoints)
     times = np.linspace(rng.uniform(0, 0.2), plan.duration_s - rng.uniform(0.1, 0.3), 16)
@@ -89,7 +90,7 @@ def recoded(seed: int, viewpoints: Literal["train", "new"] = "train") -> NDArray
         for rgb in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
         container.mux(stream.encode(None))
-    return small(decoded(buffer.getvalue()))
+    return small(decoded(buffer.getvalue())), times
 
 
 def _distances(model: NoveltyModel, row: NDArray[np.float32], vector: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -67,7 +67,7 @@ def library(bundle: Bundle) -> None:
 
 def novelty(bundle: Bundle) -> None:
     originals = bundle.stored("calibration")
-    again = [novelty_fit.recoded(note["seed"]) for note in originals.notes[-RECODED:]]
+    again = [novelty_fit.recoded(note["seed"])[0] for note in originals.notes[-RECODED:]]
     again_vectors = video_mae.vectors_of(bundle.embedder, np.stack([tower.patches(clip) for clip in again]))
     own = video_mae.vectors(bundle.embedder, originals)
     trained = video_mae.vectors(bundle.embedder, bundle.stored("adapter"), limit=REFERENCE_VECTORS)
