@@ -9,6 +9,7 @@ from services.schema import Request
 from ui import intake, progress, report_view
 from ui.desk import Desk
 from ui.history_entry import load
+from ui.markup import scroll_up
 from ui.session import desk, guarded, service_or_note, words
 from ui.wording import plain
 
@@ -40,6 +41,7 @@ def _result(current: Desk) -> None:
         if view is None:
             st.info(w("analyze.job_gone"), icon=":material/info:")
         elif view.state == "running":
+            st.html(scroll_up(view.id), unsafe_allow_javascript=True)
             progress.watch(current.jobs, job_id)
             return
         elif view.report_id is not None:
@@ -59,6 +61,7 @@ def _result(current: Desk) -> None:
         if service is None:
             return
         past = load(service, report_id)
+        st.html(scroll_up(past.id), unsafe_allow_javascript=True)
         st.session_state[PREVIOUS_KEY] = report_id
         again = report_view.show(past, service, current)
         if again is not None:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from services.model_service import ModelService
 
 PER_PAGE = 20
+# How many entries a search by name looks through.
 SEARCHED = 5000
-"""How many entries a search by name looks through."""
 VERDICTS: tuple[Verdict, ...] = ("mounting", "normal", "unclear")
 
 

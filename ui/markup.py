@@ -34,6 +34,16 @@ STYLE = """<style>
 """Colours are of the Okabe-Ito palette; every verdict also has its own sign and border, never colour alone."""
 
 
+def scroll_up(occasion: str) -> str:
+    """The one script of the app: brings the top of the page into view, once for each ``occasion`` (a job, a report),
+    for whoever pressed a button further down."""
+    return str(
+        Markup(
+            '<script data-occasion="{}">document.querySelector("[data-testid=stMain]")?.scrollTo(0, 0)</script>'
+        ).format(occasion)
+    )
+
+
 def paragraph(text: str, kind: str = "hl-text") -> str:
     """``text`` shown exactly as it is, line breaks kept."""
     return str(Markup('<p class="{}" dir="auto">{}</p>').format(kind, text))

@@ -8,7 +8,7 @@ WORDS: dict[str, str] = {
     "nav.library": "Library",
     "nav.about": "About",
     "nav.language": "Language",
-    "loading.services": "HerdLens is starting; you can choose a clip already.",
+    "loading.services": "HerdLens is starting; this takes a moment.",
     "loading.models": "The models are loading in the background; the first analysis may wait for them.",
     "error.internal": "Something went wrong inside HerdLens; details are in its log. Nothing you saved was changed.",
     "error.retry": "Try again",

@@ -8,7 +8,7 @@ WORDS: dict[str, str] = {
     "nav.library": "참고 영상",
     "nav.about": "정보",
     "nav.language": "언어",
-    "loading.services": "HerdLens를 시작하고 있습니다. 지금 영상을 고르셔도 됩니다.",
+    "loading.services": "HerdLens를 시작하고 있습니다. 잠시만 기다려 주세요.",
     "loading.models": "모델을 불러오는 중입니다. 첫 분석은 조금 기다릴 수 있습니다.",
     "error.internal": "HerdLens 내부에서 문제가 생겼습니다. 자세한 내용은 로그에 있으며, 저장된 자료는 그대로입니다.",
     "error.retry": "다시 시도",
