@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.exceptions import TyperException
 
-from services.errors import HerdLensError, InputError
+from services.errors import AdapterError, HerdLensError, InputError
 
 if TYPE_CHECKING:
     from services.model_service import ModelService
@@ -146,7 +146,8 @@ def download(profile: ProfileOption = None, verbose: VerboseOption = False) -> N
 def library_list(profile: ProfileOption = None, verbose: VerboseOption = False) -> None:
     """Print id, label, origin and description of every reference clip."""
     for reference in _service(profile, verbose).library.list():
-        print(f"{reference.id}\t{reference.label}\t{reference.origin}\t{reference.description}")
+        if not reference.hidden:
+            print(f"{reference.id}\t{reference.label}\t{reference.origin}\t{reference.description}")
 
 
 @library_app.command("add")
@@ -213,7 +214,11 @@ def adapters_add(
     verbose: VerboseOption = False,
 ) -> None:
     """Check an adapter folder and register it."""
-    record = _service(profile, verbose).adapters.add(folder, name)
+    service = _service(profile, verbose)
+    try:
+        record = service.adapters.add(folder, name)
+    except AdapterError as error:  # here the folder is the input, not something that an analysis misses
+        raise InputError(str(error)) from error
     print(f"The adapter {record.name!r} was added.")
 
 

@@ -65,7 +65,7 @@ def test_several_clips_with_one_bad_among_them(data: Path, tmp_path: Path) -> No
         (("analyze", "missing.mp4"), 2, "missing.mp4"),
         (("library", "remove", "no-such-id"), 2, "no-such-id"),
         (("adapters", "add", "no/such/folder"), 2, "no/such/folder"),
-        (("analyze", "x.mp4", "--profile", "cpu"), 3, "download"),
+        (("analyze", str(SAMPLES / "normal_head_pushing.mp4"), "--profile", "cpu"), 3, "download"),
     ],
 )
 def test_each_failure_is_one_plain_line_with_its_status(

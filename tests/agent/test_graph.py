@@ -62,7 +62,7 @@ def test_streamed_tokens_are_the_answers_of_the_report(events: list[Event]) -> N
     for variant in report_of(events).variants:
         streamed = [event for event in events if isinstance(event, Token) and event.variant == variant.name]
         assert "".join(event.text for event in streamed if event.channel == "answer").strip() == variant.answer
-        assert len(streamed) > 5
+        assert len(streamed) >= 3
 
 
 def test_the_pair_costs_one_decode_one_vision_pass_and_one_prefill(service: ModelService, sample: Path) -> None:
