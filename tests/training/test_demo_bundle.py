@@ -86,7 +86,7 @@ def test_tuned_is_as_good_on_fresh_clips_as_the_card_says(service: Any, tmp_path
         answer = service.ask(
             clip,
             "tuned",
-            None,
+            service.profile.tuned,
             mounting_question(),
             together=1,
             on_token=lambda channel, text: None,

@@ -33,9 +33,11 @@ RECIPE = """\
    cases, about *other* things. Never the mounting question; mounting and its look-alikes are plain standing in every
    answer.
 3. **embedder**: VideoMAE (2.6 M parameters): short masked reconstruction, then the tower's dense targets, behaviour
-   classes and a supervised contrastive loss on the mean of its tokens. Whole picture, no crop.
+   classes and a supervised contrastive loss on the mean of its tokens. Only the 12 of 28 blocks of the picture that
+   move most enter the encoder.
 4. **adapter**: NF4 QLoRA by `training/Qlora_train.py`'s own code, rank 16 on the text model's linear layers, the
-   question of `agent/prompts.py` without and with contrastive cases from the library, answers with and without reason.
+   question of `agent/prompts.py` without and with two cases drawn at random from the library, answers with and
+   without reason; the *adapter* set and a part of the *base* set.
 5. **calibrate**: logistic regression of the label on the model's logit and the neighbours' vote, per retrieval mode
    and variant; the *unclear* band is the narrowest that left at most 2 % wrong verdicts among the answered.
 """

@@ -269,6 +269,10 @@ def keep(figures: Figures, folder: Path) -> None:
         known: dict[str, ROWS] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         for title, rows in figures.tables.items():
             known.setdefault(title, {}).update(rows)
+        firsts = ("Mounting, training", "Mounting, new", "Mounting", "Tuned", "Whole", "Embedder", "Base")
+        known = dict(
+            sorted(known.items(), key=lambda row: next((i for i, f in enumerate(firsts) if row[0].startswith(f)), 9))
+        )
         path.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / ".figures.lock").unlink(missing_ok=True)
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import DynamicCache
 
+from services.dialog import STATUS
 from training.demo.corpus import Exercise
 from training.demo.language import group_times, packed
 from training.demo.scoring import Loaded
@@ -23,8 +24,8 @@ def written(
     longest: int = 80,
     batch: int = 16,
 ) -> list[str]:
-    """One answer per clip, as greedy decoding writes it (prompts of one batch must have equally many tokens, so clips
-    are grouped by the length of their question)."""
+    """One answer per clip, as serving writes it: greedily, and never the bare verdict at once (clips are grouped by the
+    length of their question, so that no batch is padded)."""
     out = [""] * len(notes)
     lengths: dict[int, list[int]] = {}
     for i, question in enumerate(questions):
@@ -63,7 +64,9 @@ def _greedy(
         use_cache=True,
     ).last_hidden_state
     place = positions[:, :, -1:] + 1
-    chosen = model.lm_head(hidden[:, -1]).argmax(-1)
+    logits = model.lm_head(hidden[:, -1])
+    logits[:, layout.text(STATUS)[0]] = -torch.inf
+    chosen = logits.argmax(-1)
     found, done = [chosen], chosen == layout.end
     while not bool(done.all()) and len(found) < longest:
         hidden = text(
