@@ -7,10 +7,14 @@ goes on where the first was stopped and draws nothing twice.
 
 from __future__ import annotations
 
+import logging
 import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +26,8 @@ from evaluation.records import RunSettings
 from evaluation.report import read_runs, write_report
 from services.settings import Settings
 
-PARALLEL = 2
 BOTH = ("base", "tuned")
+TUNED = ("tuned",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,50 +40,69 @@ class Step:
     options: dict[str, Any]
 
 
-TOGETHER = (
-    Step("default", "ensemble", 1.0, {}),
-    Step("off", "ensemble", 1.0, {"retrieval": "off"}),
-    Step("swapped", "ensemble", 1.0, {"swap_labels": True}),
-    Step("nearest", "ensemble", 0.5, {"retrieval": "nearest"}),
-    Step("text_only", "text", 1.0, {}),
-    Step("other_frames", "rag", 1.0, {"frames": "other", "variants": ("tuned",)}),
-    Step("context_right", "rag", 0.25, {"context": "right", "variants": ("tuned",)}),
-    Step("context_wrong", "rag", 0.25, {"context": "wrong", "variants": ("tuned",)}),
-    Step("context_random", "rag", 0.25, {"context": "random", "variants": ("tuned",)}),
+HALVES: tuple[tuple[tuple[Step, ...], ...], ...] = (
+    (
+        (
+            Step("default", "ensemble", 1.0, {}),
+            Step("off", "ensemble", 1.0, {"retrieval": "off"}),
+            Step("nearest", "ensemble", 0.5, {"retrieval": "nearest", "variants": TUNED}),
+            Step("context_right", "rag", 0.25, {"context": "right", "variants": TUNED}),
+            Step("context_wrong", "rag", 0.25, {"context": "wrong", "variants": TUNED}),
+            Step("context_random", "rag", 0.25, {"context": "random", "variants": TUNED}),
+        ),
+        (Step("written", "ensemble", 0.1, {"scored_only": False}),),
+    ),
+    (
+        (
+            Step("swapped", "ensemble", 1.0, {"swap_labels": True, "variants": TUNED}),
+            Step("text_only", "text", 1.0, {"variants": TUNED}),
+            Step("other_frames", "rag", 1.0, {"frames": "other", "variants": TUNED}),
+        ),
+        (Step("frames_shuffled", "rag", 0.5, {"frames": "shuffled", "variants": TUNED}),),
+        (Step("frames_one", "rag", 0.5, {"frames": "one", "variants": TUNED}),),
+    ),
 )
-"""Scored only, clip by clip, so that each clip is decoded, embedded and looked at once for all of them."""
-APART = (
-    Step("written", "ensemble", 0.1, {"scored_only": False}),
-    Step("frames_shuffled", "rag", 0.5, {"frames": "shuffled", "variants": ("tuned",)}),
-    Step("frames_one", "rag", 0.5, {"frames": "one", "variants": ("tuned",)}),
-)
-"""Runs that need the clip once more: with answers written out (for cost and text), and with altered pictures."""
+"""About equal halves of the work, one process each. Steps in one group share a service: they go clip by clip, so that
+a clip is decoded, embedded and looked at once for all of them. All but ``written`` are scored only."""
 
 
-def measure(clips: int, folder: Path, *, parallel: int = PARALLEL) -> list[Path]:
-    """Draw, run and report; the report's files, ``report.md`` first."""
+def measure(clips: int, folder: Path) -> list[Path]:
+    """Draw, run and report; the report's files, ``report.md`` first. Raises what a run raises."""
     data = rendered(clips, folder)
     results = data.parent / "results"
-    with tempfile.TemporaryDirectory() as own:
-        settings = Settings(data=Path(own))
-        print(f"Asking the models about {clips} held-out clips …", file=sys.stderr, flush=True)
-        _run(settings, data, results, TOGETHER, clips, parallel)
-        for step in APART:
-            _run(settings, data, results, (step,), clips, parallel if step.name != "written" else 1)
-    names = [step.name for step in (*TOGETHER, *APART)]
+    print(f"Asking the models about {clips} held-out clips …", file=sys.stderr, flush=True)
+    with ProcessPoolExecutor(len(HALVES), mp_context=get_context("spawn"), initializer=_quiet) as pool:
+        halves = [pool.submit(_run_half, half, data, results, clips) for half in range(len(HALVES))]
+        for half in halves:
+            half.result()
+    names = [step.name for half in HALVES for group in half for step in group]
     found = read_runs([results / f"{name}.json" for name in names])
     title = f"The demo bundle on {clips} held-out rendered clips"
     return write_report(found, folder / "report", title)
 
 
-def _run(settings: Settings, data: Path, results: Path, steps: Sequence[Step], clips: int, parallel: int) -> None:
+def _quiet() -> None:
+    """A spawned process knows nothing of its parent's filters."""
+    warnings.filterwarnings("ignore")
+    logging.getLogger().addHandler(logging.NullHandler())
+
+
+def _run_half(half: int, data: Path, results: Path, clips: int) -> None:
+    with tempfile.TemporaryDirectory() as own:
+        settings = Settings(data=Path(own))
+        for group in HALVES[half]:
+            _run(settings, data, results, group, clips)
+
+
+def _run(settings: Settings, data: Path, results: Path, steps: Sequence[Step], clips: int) -> None:
     jobs = []
     for step in steps:
         plan, items = _planned(step, data, clips)
         jobs.append(runner.Job(plan, items, results / f"{step.name}.json"))
     service = runner.open_service(settings, jobs[0].settings)
     try:
-        runner.run(service, jobs, parallel=parallel, label=steps[0].name, replace=True)
+        alone = steps[0].name == "written"  # its seconds are reported, so nothing else is in work meanwhile
+        runner.run(service, jobs, parallel=1 if alone else 2, label=steps[0].name, replace=True)
     finally:
         service.close()
 

@@ -22,7 +22,8 @@ _STRIP = Sampling(frames=FRAMES, max_frame_pixels=200 * 120)
 
 def disagreements(found: Sequence[Run], pictures: bool = True) -> Section | None:
     """At most MOST clips: those on which most plain runs are wrong first, then by the gap between probabilities."""
-    heads = [view for run in found if not run.is_control for view in _told_apart(run)]
+    plain = [run for run in found if not run.is_control and run.views]
+    heads = [run.views[0] for run in plain] if len(plain) > 1 else [v for run in plain for v in _told_apart(run)]
     if len(heads) < 2:
         return None
     rows = _rows_by_clip(heads)
@@ -45,7 +46,7 @@ def disagreements(found: Sequence[Run], pictures: bool = True) -> Section | None
 
 
 def _told_apart(run: Run) -> list[View]:
-    """Of one run the headline view, and the other variant's under the same reading."""
+    """Of a single run the headline view, and the other variant's under the same reading."""
     return [view for view in run.views if view.reading == run.views[0].reading]
 
 
