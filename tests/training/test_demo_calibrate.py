@@ -7,7 +7,7 @@ import pytest
 
 from agent.verdict import combine
 from training.demo.calibrate import RISK, fit, thresholds
-from training.demo.statistics import area_under_curve, balanced, share
+from training.demo.shares import area_under_curve, balanced, share
 
 
 def _clips(strength: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -38,7 +38,7 @@ from training.demo.general import QUESTIONS, asked
 from training.demo.harvest import WORK
 from training.demo.novelty_fit import recoded
 from training.demo.scoring import MODES, mounting_scores, probabilities
-from training.demo.statistics import area_under_curve, balanced, share
+from training.demo.shares import area_under_curve, balanced, share
 from training.demo.video_mae import vectors_of
 from training.demo.writing import written
 
