@@ -6,6 +6,7 @@ a thread; pages ask ``Desk.service`` and show a note while it is not there yet.
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from pathlib import Path
@@ -72,6 +73,8 @@ class Desk:
         try:
             self._service.history.sweep()
             self._service.warm_up()
+            gc.collect()
+            gc.freeze()  # hundreds of thousands of objects that stay: no later collection need look at them
             self.warm = True
         except HerdLensError as error:
             self.warm_error = str(error)
