@@ -113,10 +113,10 @@ def _side_by_side(past: Entry) -> None:
     for column, variant in zip(st.columns(len(variants)), variants, strict=True):
         others = [other for other in variants if other is not variant and not other["error"]]
         with column, st.container(border=True):
-            _variant(variant, others[0] if others else None)
+            _variant(variant, others[0] if others else None, voted=past.vote is not None)
 
 
-def _variant(variant: dict[str, Any], other: dict[str, Any] | None) -> None:
+def _variant(variant: dict[str, Any], other: dict[str, Any] | None, *, voted: bool) -> None:
     w = words()
     adapter = w("report.with_adapter", adapter=variant["adapter"]) if variant["adapter"] else ""
     st.markdown(f"**{w('variant.' + variant['name'])}** {plain(adapter)}")
@@ -128,7 +128,7 @@ def _variant(variant: dict[str, Any], other: dict[str, Any] | None) -> None:
     mark = w("report.differs") if differs else ""
     st.badge(w(f"verdict_word.{variant['verdict']}") + mark, icon=sign, color=color)
     if variant["p_mounting"] is not None:
-        st.caption(w("report.p_alone", percent=percent(variant["p_mounting"])))
+        st.caption(w("report.p_alone" if voted else "report.p_only", percent=percent(variant["p_mounting"])))
     st.html(marked_difference(variant["answer"], other["answer"]) if other else paragraph(variant["answer"]))
     if variant["text_verdict"] == "unparsed":
         st.caption(w("report.unparsed"))

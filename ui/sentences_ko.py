@@ -56,6 +56,45 @@ SENTENCES: tuple[tuple[str, str], ...] = (
         r"There is no past analysis (.+); it may have been deleted\.",
         "기록에 {0} 분석이 없습니다. 삭제되었을 수 있습니다.",
     ),
+    (
+        r"The (base|tuned) model's probability is not calibrated, so take it as a rough guide\.",
+        "{0} 모델의 확률은 보정되지 않았으니 참고로만 보세요.",
+    ),
+    # picture quality
+    (
+        r"The picture is black; check that the camera sees light and is not covered\.",
+        "화면이 검습니다. 빛이 있는지, 카메라가 가려지지 않았는지 확인하세요.",
+    ),
+    (
+        r"The picture is burnt out to white; .*",
+        "화면이 하얗게 날아갔습니다. 카메라를 빛에서 돌리거나 노출을 낮추세요.",
+    ),
+    (
+        r"The picture is one plain surface; .*",
+        "화면에 아무 무늬도 없습니다. 렌즈가 가려졌거나 카메라가 영상을 보내지 않습니다.",
+    ),
+    (
+        r"(\d+%) of the picture is covered by something dark; clean the lens or clear the view\.",
+        "화면의 {0}가 어두운 것에 가려졌습니다. 렌즈를 닦거나 앞을 치우세요.",
+    ),
+    (
+        r"Nothing at all changes in the picture; .*",
+        "화면이 전혀 변하지 않습니다. 카메라나 녹화가 멈췄거나 움직이는 것이 없습니다.",
+    ),
+    (r"The picture is noisy .*", "화면에 잡음이 많습니다. 빛을 더하거나 카메라 선을 확인하세요."),
+    (
+        r"The picture holds no more detail than one (\d+) pixels wide; record at a higher resolution\.",
+        "화면이 가로 {0}화소 수준으로만 보입니다. 더 높은 해상도로 녹화하세요.",
+    ),
+    (
+        r"The picture is dark \(brightness (\d+) of 255\); add light or infrared light\.",
+        "화면이 어둡습니다(밝기 {0}/255). 조명이나 적외선 조명을 더하세요.",
+    ),
+    (
+        r"(\d+%) of the picture is burnt out to white; turn the camera away from the light\.",
+        "화면의 {0}가 하얗게 날아갔습니다. 카메라를 빛에서 돌리세요.",
+    ),
+    (r"The picture is blurred .*", "화면이 흐립니다. 렌즈를 닦고 초점을 맞추세요."),
     # clips that are refused
     (
         rf"“(.+)” is a text file, not a video; upload {_ACCEPTED}\.",

@@ -54,7 +54,7 @@ def test_upload_verdict_restart_history(app: RunningApp, tmp_path: Path) -> None
         app.start()
         page.goto(f"{app.url}/history")
         page.get_by_role("button", name="Open").first.click(timeout=60_000)
-        expect(page.get_by_text("Verdict: Mounting").first).to_be_visible(timeout=60_000)
+        expect(page.get_by_role("heading", name="Verdict: Mounting")).to_be_visible(timeout=60_000)
         settled(page)
         assert page.url == link, "a link to a result stays good"
         assert overflow(page) <= 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from services.settings import profiles
 from ui.sentences_ko import SENTENCES
 from ui.wording import TABLES, Words, clock, percent, plain, size
 from ui.words_en import WORDS as ENGLISH
@@ -83,7 +84,7 @@ def test_every_key_that_a_screen_uses_exists_and_every_key_is_used() -> None:
     assert used <= set(ENGLISH)
     families = {"verdict", "verdict_word", "label", "likelihood", "rule", "variant", "retrieval", "origin", "step"}
     families |= {"timing", "sample"}
-    computed = {"report.no_reason", "cases.help_", "feedback.mounting", "feedback.normal"}
+    computed = {"report.no_reason", "report.p_", "cases.help_", "feedback.mounting", "feedback.normal"}
     unused = {
         key
         for key in set(ENGLISH) - used
@@ -106,6 +107,26 @@ def test_known_sentences_are_translated_with_their_values() -> None:
         count = re.compile(pattern).groups
         assert {int(name) for name in placeholders(text)} <= set(range(count)), pattern
     assert Words("ko").sentence("no such sentence") == "no such sentence"
+
+
+def test_the_profiles_notice_and_the_findings_speak_korean() -> None:
+    """Fails when a sentence is changed in its service and forgotten here."""
+    quality = (UI.parent / "services" / "quality.py").read_text(encoding="utf-8")
+    texts = {written(node) for node in ast.walk(ast.parse(quality))}
+    findings = [text for text in texts if "; " in text and text[0] != " " and "\n" not in text]
+    notices = [profile.notice for profile in profiles().values() if profile.notice]
+    assert len(findings) >= 10 and notices
+    for sentence in [*findings, *notices]:
+        assert Words("ko").sentence(sentence) != sentence, sentence
+
+
+def written(node: ast.AST) -> str:
+    """The sentence that a literal or f-string makes, with figures in its gaps."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(written(part) for part in node.values)
+    if isinstance(node, ast.FormattedValue):
+        return "41%" if "%" in ast.unparse(node) else "12"
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
 @pytest.mark.parametrize(
