@@ -1,4 +1,4 @@
-# HerdLens: the commands of DESIGN. Everything runs in .venv, which `make setup` creates and keeps up to date.
+# HerdLens: its commands. Everything runs in .venv, which `make setup` creates and keeps up to date.
 
 PYTHON ?= python3
 PORT ?= 8501

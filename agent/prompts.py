@@ -1,7 +1,7 @@
 """What is asked. Training, evaluation and serving use exactly these words.
 
 The definition names what counts (any cattle, either sex, short and failed attempts) and what looks alike: without
-it the source's model argued true cases away because "both animals are cows" (TRAPS, Language). Descriptions of
+it the source's model argued true cases away because "both animals are cows". Descriptions of
 reference clips are data: quoted, one line, shortened, and stripped of anything that a chat template or the verdict's
 parser could take for structure.
 """

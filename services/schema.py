@@ -217,7 +217,7 @@ class Report:
     created_at: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """The stable object of the command line (DESIGN.md), with further keys behind it."""
+        """The stable object of the command line (``--json``), with further keys behind it."""
         clip = self.clip
         return {
             "clip": {

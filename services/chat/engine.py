@@ -117,7 +117,7 @@ class Engine:
 
     @torch.inference_mode()
     def _require_effect(self, name: str) -> None:
-        """Refuse an adapter that changes no logits: it would silently answer as the base does (TRAPS, Adapters)."""
+        """Refuse an adapter that changes no logits: it would silently answer as the base does."""
         ids = self.dialog.text_ids("Status: Mounting").to(self.device)
         # One row at a time: two rows of one product may differ in their last bits without any adapter.
         base, tuned = (
