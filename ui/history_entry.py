@@ -18,7 +18,7 @@ FRAME = "frame_{:02d}.jpg"
 
 @dataclass(frozen=True)
 class Entry:
-    """``report``: the JSON object of ``Report.to_json``. ``frames``: JPEGs as the model saw them, empty where none were kept.
+    """``report``: the JSON object of ``Report.to_json``. ``frames``: JPEGs as the model saw them, if kept.
     ``shown``: how many of the report's neighbours the models read; ``vote``: share of mounting among the voters."""
 
     id: str
