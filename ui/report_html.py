@@ -18,6 +18,8 @@ from ui.wording import Words, clock, percent
 if TYPE_CHECKING:
     from services.model_service import ModelService
 
+BEYOND_PROBABILITY = ("picture unusable", "unlike the training clips")
+"""Rules that no probability outweighs: the figure is then named as one that does not count."""
 SIGNS = {"mounting": "▲", "normal": "●", "unclear": "◇"}
 
 
@@ -37,7 +39,8 @@ def to_html(past: Entry, service: ModelService, w: Words) -> str:
         report=report,
         sign=SIGNS[report["verdict"]],
         notice=w.sentence(notice) if notice else None,
-        warnings=[w.sentence(text) for text in report["warnings"] if text != notice],
+        warnings=[w.sentence(text) for text in report["warnings"] if text not in (notice, report["reason"])],
+        beyond_probability=report["decided_by"]["rule"] in BEYOND_PROBABILITY,
         variants=[_variant(variant, report["variants"]) for variant in report["variants"]],
         pictures=pictures,
         cases=[_case(hit, service) for hit in report["neighbours"][: past.shown]],

@@ -16,7 +16,7 @@ from ui.desk import Desk
 from ui.feedback import ask_whether_right
 from ui.history_entry import Entry
 from ui.markup import bar, marked_difference, paragraph
-from ui.report_html import to_html
+from ui.report_html import BEYOND_PROBABILITY, to_html
 from ui.session import guarded, words
 from ui.wording import clock, percent, plain
 
@@ -67,10 +67,13 @@ def _verdict(past: Entry) -> None:
         p = report["p_mounting"]
         if p is None:
             st.write(w("report.no_probability"))
+        elif report["decided_by"]["rule"] in BEYOND_PROBABILITY:
+            st.markdown(w("report.no_weight", percent=percent(p)))
         else:
             st.markdown(w("report.probability", words=w.likelihood(p), percent=percent(p)))
             st.html(bar(p))
-        st.html(paragraph(report["reason"] or w(f"report.no_reason.{report['verdict']}"), "hl-reason"))
+        reason = w.sentence(report["reason"]) or w(f"report.no_reason.{report['verdict']}")
+        st.html(paragraph(reason, "hl-reason"))
         decided = report["decided_by"]
         st.caption(w("report.decided", variant=w(f"variant.{decided['variant']}"), rule=w.rule(decided["rule"])))
         clip = report["clip"]
@@ -99,7 +102,7 @@ def _player(past: Entry, current: Desk) -> None:
 
 def _warnings(past: Entry, service: ModelService) -> None:
     w = words()
-    told = [text for text in past.report["warnings"] if text != service.notice]
+    told = [text for text in past.report["warnings"] if text not in (service.notice, past.report["reason"])]
     if told:
         st.warning("\n".join(f"- {plain(w.sentence(text))}" for text in told), icon=":material/warning:")
 

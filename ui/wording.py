@@ -21,7 +21,7 @@ TABLES: dict[Language, dict[str, str]] = {"en": ENGLISH, "ko": KOREAN}
 _PATTERNS = tuple((re.compile(pattern, re.DOTALL), text) for pattern, text in SENTENCES)
 _MARKUP = re.compile(r"([\\`*_\[\]<>$~|&])")
 _DIRECTIVE = re.compile(r":(?=[^\s])")
-_LINE_START = re.compile(r"^(\s*)([#+\-=]|\d+[.)])", re.MULTILINE)
+_LINE_START = re.compile(r"^(\d*)([#+\-=]|(?<=\d)[.)](?=\s))")
 
 
 class Words:

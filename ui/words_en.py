@@ -92,6 +92,7 @@ WORDS: dict[str, str] = {
     # report
     "report.probability": "**{percent}** probability of mounting: {words}.",
     "report.no_probability": "No probability: this engine gives no scores.",
+    "report.no_weight": "The model's own figure for mounting, {percent}, does not count for such pictures.",
     "report.no_reason.mounting": "The model gave no reason; its score says mounting.",
     "report.no_reason.normal": "The model gave no reason; its score says normal.",
     "report.no_reason.unclear": "The model gave no reason.",

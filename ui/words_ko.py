@@ -87,6 +87,7 @@ WORDS: dict[str, str] = {
     "step.report": "보고서 쓰기",
     "report.probability": "승가 확률 **{percent}**: {words}.",
     "report.no_probability": "확률 없음: 이 엔진은 점수를 주지 않습니다.",
+    "report.no_weight": "이런 화면에서는 모델이 낸 승가 확률({percent})을 믿을 수 없습니다.",
     "report.no_reason.mounting": "모델이 이유를 적지 않았습니다. 점수는 승가입니다.",
     "report.no_reason.normal": "모델이 이유를 적지 않았습니다. 점수는 정상입니다.",
     "report.no_reason.unclear": "모델이 이유를 적지 않았습니다.",

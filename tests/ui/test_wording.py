@@ -139,13 +139,13 @@ def test_probability_in_words(p: float, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a*b*c", "<b>x</b>", "[x](http://evil)", "`x`", ":red[x]", "# x", "$x$", "1. x", "|a|b|"]
+    "text", ["a*b*c", "<b>x</b>", "[x](http://evil)", "`x`", ":red[x]", "# x", "$x$", "1. x", "|a|b|", "0.64", "12.5 s"]
 )
 def test_plain_text_keeps_no_active_markup(text: str) -> None:
     """Every character that opens markup is escaped, so Markdown shows the text itself."""
     shown = plain(text)
     assert re.sub(r"\\(.)", r"\1", shown) == text
-    assert not re.search(r"(?<!\\)[*<>`$\[\]|]|^#|^1\.|(?<!\\):(?=\w)", shown)
+    assert not re.search(r"(?<!\\)[*<>`$\[\]|]|^#|^1\. |(?<!\\):(?=\w)", shown)
 
 
 def test_figures() -> None:
