@@ -39,6 +39,8 @@ WHITE_BLOCKING = 0.9
 COVERED_BLOCKING = 0.65
 COVERED_BEYOND_SHADOWS = 0.45  # the dark part of a floor at night takes up to 0.38
 
+SPARSE = 3  # brightness is taken at every third pixel of a row and column: sorting all of them cost a quarter of it all
+
 Grey = NDArray[np.float32]
 
 
@@ -75,7 +77,8 @@ def measures(frames: Frames, clip: Clip) -> Measures:
     grey = _common(frames)
     noise = _noise(grey)
     cover = _cover(grey)
-    seen = grey[:, ~cover] if (~cover).sum() > 100 else grey.reshape(len(grey), -1)
+    sparse, open_part = grey[:, ::SPARSE, ::SPARSE], ~cover[::SPARSE, ::SPARSE]
+    seen = sparse[:, open_part] if open_part.sum() > 100 else sparse.reshape(len(sparse), -1)
     brightness = float(seen.mean() + np.quantile(seen, 0.99)) / 2
     spread = float(np.median([cv2.GaussianBlur(picture, (0, 0), 4.0).std() for picture in grey]))
     return Measures(
@@ -83,7 +86,7 @@ def measures(frames: Frames, clip: Clip) -> Measures:
         noise=noise,
         width=_true_width(grey, clip, STEP_LIMIT if brightness >= BRIGHTNESS_LIMIT else STEP_LIMIT_DARK),
         brightness=brightness,
-        brightest=float(np.quantile(grey, 0.99)),
+        brightest=float(np.quantile(sparse, 0.99)),
         spread=spread,
         white=float((grey >= 250).mean()),
         covered=float(cover.mean()),
