@@ -238,7 +238,7 @@ def _service(profile: str | None, verbose: bool) -> ModelService:
 
     settings = load_settings()
     find_profile(profile or settings.profile)  # a wrong name is told before the models' libraries load
-    _log_to(settings.data)
+    log_to(settings.data)
     from services.model_service import build
 
     return build(settings, profile)
@@ -265,7 +265,8 @@ def _quiet(verbose: bool, *, progress: bool = False) -> None:
     quiet_libraries(progress=progress)
 
 
-def _log_to(data: Path) -> None:
+def log_to(data: Path) -> None:
+    """Send the log to ``data``; InputError where that folder cannot be written."""
     folder = data / "log"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,6 @@ Exit status as in ``agent.__main__``: 2 the input or the call is wrong, 3 a mode
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 import warnings
@@ -15,8 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.__main__ import RetrievalOption, VariantOption, main
-from services.errors import InputError
+from agent.__main__ import RetrievalOption, VariantOption, log_to, main
 
 if TYPE_CHECKING:
     from services.settings import Settings
@@ -202,12 +200,7 @@ def _settings() -> Settings:
 
     quiet_libraries()
     settings = load_settings()
-    file = settings.data / "log" / "herdlens.log"
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        logging.basicConfig(filename=file, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    except OSError as error:
-        raise InputError(f"The data folder {settings.data} cannot be written; set HERDLENS_DATA to another.") from error
+    log_to(settings.data)
     return settings
 
 

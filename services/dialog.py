@@ -33,7 +33,6 @@ TIME_BASE = 1000
 
 STATUS = "Status:"
 STATUS_WORDS: dict[Label, str] = {"mounting": "Mounting", "normal": "Normal"}
-DEFAULT_SYSTEM: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +102,7 @@ def resize(rgb: np.ndarray[Any, np.dtype[np.uint8]], rule: Preprocessing) -> tor
 Message = dict[str, Any]
 
 
-def messages(question: str, *, videos: int = 1, images: int = 0, system: str | None = DEFAULT_SYSTEM) -> list[Message]:
+def messages(question: str, *, videos: int = 1, images: int = 0, system: str | None = None) -> list[Message]:
     """Chat messages of one user turn: media first, then the question (the source's order)."""
     content: list[dict[str, str]] = [{"type": "image"}] * images + [{"type": "video"}] * videos
     turn = {"role": "user", "content": [*content, {"type": "text", "text": question}]}

@@ -191,12 +191,7 @@ class ModelService:
 
     def open_clip(self, path: str, window: Window | None, cancelled: Cancellation) -> Clip:
         clip, frames = self.reader.open(path, self.profile.sampling, window, cancelled)
-        resized = resize(frames.rgb, self.engine.dialog.rule).permute(0, 2, 3, 1).contiguous().numpy()
-        with self._lock:
-            self._open[clip.key] = _Open(clip, frames, resized)
-            self._open.move_to_end(clip.key)
-            while len(self._open) > CLIPS_KEPT:
-                self._open.popitem(last=False)
+        self._hold(clip, frames)
         return clip
 
     def measure_quality(self, clip: Clip) -> Quality:
@@ -353,12 +348,19 @@ class ModelService:
     def _opened(self, clip: Clip) -> _Open:
         with self._lock:
             held = self._open.get(clip.key)
-        if held is None:
-            frames = self.reader.open(clip.path, self.profile.sampling, clip.window, threading.Event())[1]
-            resized = resize(frames.rgb, self.engine.dialog.rule).permute(0, 2, 3, 1).contiguous().numpy()
-            held = _Open(clip, frames, resized)
-            with self._lock:
-                self._open[clip.key] = held
+        if held is not None:
+            return held
+        return self._hold(clip, self.reader.open(clip.path, self.profile.sampling, clip.window, threading.Event())[1])
+
+    def _hold(self, clip: Clip, frames: Frames) -> _Open:
+        """Keep a decoded clip with its common resize, and let the oldest go."""
+        resized = resize(frames.rgb, self.engine.dialog.rule).permute(0, 2, 3, 1).contiguous().numpy()
+        held = _Open(clip, frames, resized)
+        with self._lock:
+            self._open[clip.key] = held
+            self._open.move_to_end(clip.key)
+            while len(self._open) > CLIPS_KEPT:
+                self._open.popitem(last=False)
         return held
 
     def _embedding(self, held: _Open) -> NDArray[np.float32]:

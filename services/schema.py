@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -20,7 +20,6 @@ Label = Literal["mounting", "normal"]
 Verdict = Literal["mounting", "normal", "unclear"]
 TextVerdict = Literal["mounting", "normal", "unparsed"]
 VariantName = Literal["base", "tuned"]
-VariantChoice = Literal["base", "tuned", "both"]
 RetrievalMode = Literal["contrastive", "nearest", "off"]
 
 LABELS: tuple[Label, Label] = ("mounting", "normal")
@@ -286,4 +285,3 @@ class Request:
     retrieval: RetrievalMode = "contrastive"
     adapter: str | None = None
     window: Window | None = None
-    extra: dict[str, Any] = field(default_factory=dict)

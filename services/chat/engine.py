@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -80,6 +81,16 @@ class _Cancelled(StoppingCriteria):
         return torch.tensor([row.is_cancelled() for row in self._rows], device=input_ids.device)
 
 
+@contextmanager
+def _full_memory_told() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            "The model ran out of memory on this clip; use a shorter window or a profile with a smaller model."
+        ) from error
+
+
 class Engine:
     """The resident base model with any number of adapters."""
 
@@ -132,6 +143,7 @@ class Engine:
     # ---- one batch -----------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
+    @_full_memory_told()
     def run(
         self,
         clip_key: str,
@@ -144,23 +156,6 @@ class Engine:
     ) -> list[RowResult]:
         """Score ``options`` after ``prefill`` and generate an answer, for every row. Sampling aside, a row's result
         does not depend on its companions. Raises ModelError when the model fails."""
-        try:
-            return self._run(clip_key, clips, turns, rows, generation, prefill, options)
-        except torch.OutOfMemoryError as error:
-            raise ModelError(
-                "The model ran out of memory on this clip; use a shorter window or a profile with a smaller model."
-            ) from error
-
-    def _run(
-        self,
-        clip_key: str,
-        clips: Sequence[Frames],
-        turns: Sequence[Message],
-        rows: Sequence[Row],
-        generation: Generation,
-        prefill: str,
-        options: Sequence[str],
-    ) -> list[RowResult]:
         inputs, features = self._prepare(clip_key, clips, turns)
         n, length = len(rows), inputs["input_ids"].shape[1]
         ids = inputs["input_ids"].expand(n, -1)
@@ -185,7 +180,7 @@ class Engine:
         if options and generation.scoring == "after_reasoning":
             prefixes = [_up_to_status(self._text(tokens), prefill) for tokens in generated]
             scores = self._score(cache, length, prefixes, options, names)
-        stop = self._stop_ids(generation)
+        stop = self._stop_ids
         return [
             RowResult(
                 ids=[token for token in tokens if token not in stop],
@@ -250,7 +245,7 @@ class Engine:
     ) -> list[list[int]]:
         """Generated tokens of each row, the stop token included where it came; none begins with a token of
         ``unwanted``. Starts from the prompt's cache less its last token, which ``generate`` feeds again."""
-        stop = self._stop_ids(generation)
+        stop = self._stop_ids
         config = GenerationConfig(
             max_new_tokens=generation.max_tokens,
             do_sample=generation.temperature > 0,
@@ -290,7 +285,8 @@ class Engine:
             return {}
         return {"adapter_names": [row.adapter or BASE for row in rows]}
 
-    def _stop_ids(self, generation: Generation) -> frozenset[int]:
+    @property
+    def _stop_ids(self) -> frozenset[int]:
         return frozenset({self.dialog.terminator_id})
 
     def _text(self, tokens: Sequence[int]) -> str:
