@@ -67,12 +67,17 @@ def _feet(plan: ClipPlan) -> str:
     return f"It keeps its front legs on {_ON}" if second else f"Its front legs are on {_ON}"
 
 
+def stretch(start_s: float, end_s: float) -> str:
+    """Times to half a second: frames lie about that far apart, so nobody could read them more finely."""
+    return f"from {round(2 * start_s) / 2:.1f} s to {round(2 * end_s) / 2:.1f} s"
+
+
 def reason(plan: ClipPlan, count: int) -> str:
     """One to three sentences: number of animals, light, who did what from when to when, and the criteria."""
     rng = np.random.default_rng([plan.seed, 4])
     cows = f"{NUMBERS[count]} cow" + ("" if count == 1 else "s")
     light = LIGHTS[plan.light]
-    span = f"from {plan.act.start_s:.1f} s to {plan.act.end_s:.1f} s"
+    span = stretch(plan.act.start_s, plan.act.end_s)
     deed = _deed(plan)
     are = "is" if count == 1 else "are"
     opening = (

@@ -20,7 +20,7 @@ from training.demo.harvest import WORK
 from training.demo.stages import STAGES, done_file
 
 MINUTES = {
-    "clips": 15, "vision": 45, "base": 16, "embedder": 14, "library": 1, "novelty": 3, "adapter": 25, "samples": 1,
+    "clips": 15, "vision": 45, "base": 42, "embedder": 14, "library": 1, "novelty": 3, "adapter": 25, "samples": 1,
     "calibrate": 4, "card": 15,
 }  # fmt: skip
 """What a stage takes on two cores, for the time left."""

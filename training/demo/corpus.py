@@ -14,7 +14,7 @@ from typing import Any
 
 from agent.prompts import CLOSING, COMPARE, TASK, context, mounting_question
 from services.schema import Hit
-from training.demo.annotate import LIGHTS, NUMBERS
+from training.demo.annotate import LIGHTS, NUMBERS, stretch
 from training.demo.coats import COATS
 from training.demo.facts import STATES
 
@@ -87,7 +87,7 @@ def scene_at(facts: Facts, group: int) -> str:
 
 def _when(spells: list[list[float] | None], verb: str) -> str:
     longest = max((s for s in spells if s), key=lambda s: s[1] - s[0], default=None)
-    return sentence(f"no cow {verb}s" if longest is None else f"from {longest[0]:.1f} s to {longest[1]:.1f} s")
+    return sentence(f"no cow {verb}s" if longest is None else stretch(longest[0], longest[1]))
 
 
 def clip_exercise(facts: Facts, times_s: list[float], rng: random.Random) -> Exercise:
@@ -102,11 +102,13 @@ def clip_exercise(facts: Facts, times_s: list[float], rng: random.Random) -> Exe
         lambda: ("How many cows walk in this video?", sentence(number(_walking(facts), "walk"))),
         lambda: ("Do two cows come close?", "Yes." if close else "No."),
         lambda: ("When does a cow walk?", _when(facts["walks"], "walk")),
+        lambda: ("When does a cow lie?", _when(facts["lies"], "lie")),
+        lambda: _state_question(facts, group, when, rng),
         lambda: ("Describe this video.", caption(facts)),
         lambda: (f"What do you see{when}?", scene_at(facts, group)),
         lambda: _side_question(facts, group, when, rng),
     ]
-    question, answer = rng.choices(makers, (3, 1, 3, 3, 1, 3, 3, 3, 4))[0]()
+    question, answer = rng.choices(makers, (5, 1, 3, 3, 0.5, 6, 3, 4, 3, 3, 5))[0]()
     return Exercise(question, answer)
 
 
@@ -126,6 +128,12 @@ def group_exercise(facts: Facts, group: int, rng: random.Random) -> Exercise:
     return Exercise(question, answer)
 
 
+def _state_question(facts: Facts, group: int, when: str, rng: random.Random) -> tuple[str, str]:
+    """Whether an animal does something at one moment: what reading a stretch of time is made of."""
+    name = rng.choice(("walking", "lying"))
+    return f"Does a cow {VERBS[name]}{when}?", "Yes." if STATES.index(name) in _states(facts, group) else "No."
+
+
 def _side_question(facts: Facts, group: int, when: str, rng: random.Random) -> tuple[str, str]:
     side = _closest_side(facts, group)
     draw = rng.random()
@@ -136,7 +144,7 @@ def _side_question(facts: Facts, group: int, when: str, rng: random.Random) -> t
     order = sorted(range(facts["animals"]), key=lambda i: facts["at"][i][group][0], reverse=not left)
     if draw < 0.5:
         return f"What coat has the cow farthest to the {word}{when}?", sentence(f"a {facts['coats'][order[0]]} coat")
-    if draw < 0.65 and side is not None:
+    if draw < 0.75 and side is not None:
         pair = _closest_pair(facts, group)
         coats = " and ".join(sorted(facts["coats"][i] for i in pair))
         return f"What coats have the two closest cows{when}?", sentence(coats)

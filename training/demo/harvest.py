@@ -63,10 +63,11 @@ SETS = {
         ClipSet("base", 0, 5000, degraded=0.3, dense=True),
         ClipSet("adapter", 100_000, 3000),
         ClipSet("library", 200_000, 332, keep=True),
-        ClipSet("calibration", 300_000, 400),
+        ClipSet("calibration", 300_000, 1000),
+        ClipSet("steps", 400_000, 400, kind="front_raised"),
         ClipSet("test", 1_000_000, 500, keep=True),
         ClipSet("new", 2_000_000, 400, viewpoints="new", keep=True),
-        ClipSet("second", 3_000_000, 150, style="second", keep=True),
+        ClipSet("second", 3_000_000, 300, style="second", keep=True),
     )
 }
 

@@ -22,8 +22,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as fn
-from transformers import AutoProcessor, Qwen3VLForConditionalGeneration, Qwen3VLProcessor
+from transformers import AttentionInterface, AutoProcessor, Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
+from training.attention import blocked_attention
 from training.demo import tower
 from training.demo.cache import features
 from training.demo.corpus import (
@@ -35,7 +36,7 @@ from training.demo.corpus import (
     status_exercise,
 )
 from training.demo.harvest import GROUPS, WORK, Stored, opened
-from training.demo.model import END, START, save
+from training.demo.model import END, START, random_model, save
 from training.demo.progress import Progress
 from training.demo.together import Group, add_flags, group_of
 from training.demo.vision import schedule
@@ -43,8 +44,8 @@ from training.demo.vision import schedule
 
 @dataclass(frozen=True)
 class Settings:
-    minutes_align: float = 4.0
-    minutes: float = 10.0
+    minutes_align: float = 5.0
+    minutes: float = 32.0
     batch_align: int = 24
     batch: int = 8
     questions_align: int = 4
@@ -164,6 +165,26 @@ def loss_of(model: Qwen3VLForConditionalGeneration, batch: Packed) -> Tensor:
     return fn.cross_entropy(model.lm_head(hidden[wanted]).float(), batch.targets[wanted])
 
 
+ATTENTION = "herdlens_masked"
+
+
+def _masked_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, scaling: float, **_: Any
+) -> tuple[Tensor, None]:
+    """``blocked_attention`` in bfloat16 under a mask (B, 1, L, L) bool; half the time of the stock step on a CPU."""
+    added = torch.zeros(attention_mask.shape, dtype=torch.bfloat16).masked_fill_(~attention_mask, -30_000.0)
+    with torch.autocast("cpu", enabled=False):
+        return blocked_attention(module, query.bfloat16(), key.bfloat16(), value.bfloat16(), added, scaling)
+
+
+def _untrained(base: Path, of: Qwen3VLProcessor, seed: int) -> Qwen3VLForConditionalGeneration:
+    """The vision tower of ``base`` with a text model that has learnt nothing yet, whatever ``base`` knew."""
+    known = Qwen3VLForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
+    model = random_model(of, seed)
+    model.model.visual.load_state_dict(known.model.visual.state_dict())
+    return model
+
+
 class Clips:
     """Batches of clips or of single groups with fresh questions."""
 
@@ -255,16 +276,20 @@ def train(base: Path, out: Path, sets: list[Stored], settings: Settings, group: 
     torch.manual_seed(settings.seed)
     torch.set_num_threads(settings.threads)
     of = AutoProcessor.from_pretrained(base)
-    model = Qwen3VLForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
+    model = _untrained(base, of, settings.seed)
     for number, stored in enumerate(sets):
         if number % group.workers == group.rank:
             features(base, stored)
     group.wait()
     clips = Clips(Layout(of, model), [(s, features(base, s)) for s in sets], settings.seed + group.rank)
+    stock = model.config.text_config._attn_implementation
+    AttentionInterface.register(ATTENTION, _masked_attention)
+    model.model.language_model.config._attn_implementation = ATTENTION
     align = (settings.batch_align, settings.questions_align)
     whole = (settings.batch, settings.questions)
     run("align", model, lambda: clips.single(*align), settings.minutes_align, settings, group)
     run("language", model, lambda: clips.whole(*whole), settings.minutes, settings, group)
+    model.model.language_model.config._attn_implementation = stock
     if group.rank == 0:
         save(model, of, out)
 

@@ -37,7 +37,7 @@ LANGUAGE_SETS = ("base", "adapter")
 
 def clips(bundle: Bundle) -> None:
     """Render every set that is trained on; held-out sets are rendered by the card."""
-    harvest(["base", "adapter", "library", "calibration"], bundle.work)
+    harvest(["base", "adapter", "steps", "library", "calibration"], bundle.work)
 
 
 def vision(bundle: Bundle) -> None:
@@ -88,7 +88,7 @@ def adapter(bundle: Bundle) -> None:
     )
 
 
-ADAPTER_SETS = ("adapter", "base")
+ADAPTER_SETS = ("adapter", "base", "steps")
 ADAPTER = {"epochs": 3, "batch": 16, "validation_share": 0.04, "patience": 6, "save_every": 100}
 
 
