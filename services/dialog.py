@@ -151,20 +151,22 @@ class Dialog:
         media: dict[str, Any] = {}
         if clips:
             media["videos"] = [resize(clip.rgb, self.rule) for clip in clips]
-            media["video_metadata"] = [self._metadata(clip) for clip in clips]
+            media["video_metadata"] = [video_metadata(clip) for clip in clips]
             media["do_sample_frames"] = False
             media["do_resize"] = False
             media["cap_pixels_per_frame"] = True  # without effect here; unset it would warn
         batch = self.processor(text=[text], return_tensors="pt", **media)
         return {key: value for key, value in batch.items() if isinstance(value, torch.Tensor)}
 
-    def _metadata(self, clip: Frames) -> VideoMetadata:
-        indices = [round(float(t) * TIME_BASE) for t in clip.pts_s]
-        return VideoMetadata(
-            total_num_frames=max(indices[-1] + 1, len(clip)),
-            fps=TIME_BASE,
-            frames_indices=indices,
-            duration=float(clip.pts_s[-1]),
-            height=clip.rgb.shape[1],
-            width=clip.rgb.shape[2],
-        )
+
+def video_metadata(clip: Frames) -> VideoMetadata:
+    """What tells the processor the exact times of ``clip``: indices in milliseconds at 1000 frames per second."""
+    indices = [round(float(t) * TIME_BASE) for t in clip.pts_s]
+    return VideoMetadata(
+        total_num_frames=max(indices[-1] + 1, len(clip)),
+        fps=TIME_BASE,
+        frames_indices=indices,
+        duration=float(clip.pts_s[-1]),
+        height=clip.rgb.shape[1],
+        width=clip.rgb.shape[2],
+    )
