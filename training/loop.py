@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from services.errors import Cancelled, InputError, ResourceError
 from services.schema import digest_of
 from training import checkpoints
 from training.preparation import Prepared
+from training.progress import ProgressLog
 from training.settings import TrainConfig
 from training.steps import losses, plan
 from training.validation import Validation, validate
@@ -28,7 +30,8 @@ _NOT_BINDING = ("output", "save_every", "cache", "patience", "name")
 @dataclass(slots=True)
 class _Progress:
     """Counters of a run; all of it goes through JSON. ``step`` counts optimizer steps, ``epoch`` and ``position``
-    (batches of that epoch) say where the next one starts; ``rows`` become loss.csv."""
+    (batches of that epoch) say where the next one starts; ``rows`` become loss.csv; ``seconds`` of steps and
+    validations."""
 
     step: int = 0
     epoch: int = 0
@@ -61,6 +64,7 @@ class Run:
         self.held_order = plan(prepared.lengths[len(training) :], config.batch, config.seed, epoch=0)
         self.report = report
         self.cancelled = cancelled
+        self.log = ProgressLog(config.output)
         self.progress = _Progress()
         self.names = checkpoints.trained(self.base.peft)
         self.best: dict[str, torch.Tensor] = {}
@@ -88,6 +92,7 @@ class Run:
             torch.manual_seed(self.config.seed)
             if resume:
                 self.report("There is no checkpoint to resume from; starting anew.")
+            self._begin_log()
             return
         if found.state["fingerprint"] != self.fingerprint:
             raise InputError(
@@ -102,6 +107,7 @@ class Run:
         checkpoints.load_optimizer(self.optimizer, self.names, found.optimizer)
         checkpoints.load_rng(found.rng)
         self.report(f"Resumed after step {self.progress.step} of {self.total}.")
+        self._begin_log()
 
     def train(self) -> None:
         """All remaining epochs; returns early when validation stops improving."""
@@ -124,6 +130,28 @@ class Run:
             "total_steps": self.total,
         }
 
+    def _begin_log(self) -> None:
+        """First line of the log, and the lines up to the checkpoint: what came after it is done again."""
+        head = {
+            "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "resumed_at_step": self.progress.step,
+            "total_steps": self.total,
+            "samples": len(self.training),
+            "held_out": len(self.held),
+            "settings": asdict(self.config),
+        }
+        self.log.begin(head, self.progress.rows)
+
+    def _note(self, row: dict[str, Any], begun: float) -> None:
+        """Add ``row`` to history and log; its work began at ``begun``."""
+        state = self.progress
+        state.seconds += time.perf_counter() - begun
+        left = state.seconds / state.step * (self.total - state.step)
+        timed = {"step": state.step, "epoch": state.epoch, **row}
+        timed |= {"seconds": round(state.seconds, 2), "left_s": round(left, 1)}
+        state.rows.append(timed)
+        self.log.row(timed)
+
     def best_weights(self) -> Mapping[str, torch.Tensor]:
         """Of the epoch with the lowest validation loss; the last ones without validation."""
         return self.best or {name: parameter.detach().cpu() for name, parameter in self.names.items()}
@@ -139,10 +167,9 @@ class Run:
             begun = time.perf_counter()
             row = self._step(group)
             row["samples_per_s"] = round(sum(map(len, group)) / (time.perf_counter() - begun), 2)
-            state.seconds += time.perf_counter() - begun
             state.position += len(group)
             state.step += 1
-            state.rows.append({"step": state.step, "epoch": state.epoch, **row})
+            self._note(row, begun)
             bar.update(1)
             recent = [r["loss"] for r in state.rows[-20:] if "loss" in r]
             bar.set_postfix(loss=f"{sum(recent) / len(recent):.4f}", clips_s=row["samples_per_s"], refresh=False)
@@ -184,11 +211,10 @@ class Run:
         state = self.progress
         if not self.held:
             return
+        begun = time.perf_counter()
         found: Validation = validate(self.base, self.examples, self.held, self.held_order)
-        state.rows.append(
-            {"step": state.step, "epoch": state.epoch, "validation_loss": found.loss}
-            | {f"balanced_accuracy_{mode}": value for mode, value in found.balanced.items()}
-        )
+        balanced = {f"balanced_accuracy_{mode}": value for mode, value in found.balanced.items()}
+        self._note({"validation_loss": found.loss} | balanced, begun)
         bar.clear()
         self.report(f"Epoch {state.epoch + 1}, step {state.step}: {found.text()}")
         if state.best_loss is None or found.loss < state.best_loss - 1e-5:

@@ -21,19 +21,8 @@ from services.adapters import write_record
 from services.dialog import Dialog
 from services.model_identity import identify
 from training.base import Base, base_folder
+from training.progress import COLUMNS
 from training.settings import TrainConfig
-
-COLUMNS = (
-    "step",
-    "epoch",
-    "loss",
-    "learning_rate",
-    "grad_norm",
-    "samples_per_s",
-    "validation_loss",
-    "balanced_accuracy_off",
-    "balanced_accuracy_contrastive",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +83,7 @@ def _metrics(config: TrainConfig, history: Mapping[str, Any]) -> dict[str, Any]:
         ),
         "first_loss": losses[0] if losses else None,
         "last_loss": sum(losses[-10:]) / len(losses[-10:]) if losses else None,
-        **{key: value for key, value in best.items() if key not in ("step", "epoch")},
+        **{key: value for key, value in best.items() if key in COLUMNS[6:]},
         "best_epoch": history["best_epoch"],
         "settings": settings | {"model": _public(config.model)},
     }

@@ -12,6 +12,7 @@ from types import FrameType
 import numpy as np
 from numpy.typing import NDArray
 
+from services.errors import Cancelled, HerdLensError
 from services.schema import Sampling
 from services.video import VideoReader
 from training import checkpoints
@@ -20,6 +21,7 @@ from training.features import FrameReader
 from training.loop import Run
 from training.outputs import Result, write_outputs
 from training.preparation import prepare
+from training.progress import ProgressLog
 from training.settings import TrainConfig
 
 
@@ -40,20 +42,39 @@ def train(
     ``validation``: held-out samples (default: a stratified share of ``samples``). ``references``: where the cases of
     the context come from (default: the training samples), ``vectors`` their and the samples' embeddings by digest.
     Files are read by services.video with the run's sampling. Raises AnnotationError with every problem of the samples
-    before anything is trained; Cancelled after Ctrl-C or ``cancelled``, with all work saved for ``resume``.
+    before anything is trained; Cancelled after Ctrl-C, SIGTERM or ``cancelled``, with all work saved for ``resume``;
+    ResourceError when the disk is full, with the last checkpoint kept. How it ended is the last line of the run's log.
     """
-    with _files(config) as read:
+    with _ending_logged(config), _files(config) as read:
         prepared = prepare(config, samples, validation, references, vectors, read, use_cache, report)
         run = Run(config, prepared, report, cancelled or threading.Event())
         run.start(resume)
         with _interruptible(run.cancelled):
             run.train()
-    result = write_outputs(config, prepared.base, run.history(), run.best_weights())
-    checkpoints.remove_all(config.output)
-    if config.cache is None:
-        shutil.rmtree(config.output / "features", ignore_errors=True)
-    report(f"Adapter written to {config.output}.")
+        result = write_outputs(config, prepared.base, run.history(), run.best_weights())
+        checkpoints.remove_all(config.output)
+        if config.cache is None:
+            shutil.rmtree(config.output / "features", ignore_errors=True)
+        report(f"Adapter written to {config.output}.")
     return result
+
+
+@contextmanager
+def _ending_logged(config: TrainConfig) -> Iterator[None]:
+    """The log's last line, whatever happens."""
+    log = ProgressLog(config.output)
+    try:
+        yield
+    except (Cancelled, KeyboardInterrupt) as error:
+        log.end("stopped", str(error) or "Stopped at once; the last checkpoint, if there was one, is kept.")
+        raise
+    except HerdLensError as error:
+        log.end("failed", str(error), getattr(error, "problems", ()))
+        raise
+    except BaseException as error:
+        log.end("failed", f"An internal error: {type(error).__name__}: {error}")
+        raise
+    log.end("done", f"Adapter written to {config.output}.")
 
 
 @contextmanager
@@ -69,7 +90,7 @@ def _files(config: TrainConfig) -> Iterator[FrameReader]:
 
 @contextmanager
 def _interruptible(cancelled: threading.Event) -> Iterator[None]:
-    """The first Ctrl-C asks the run to save and stop, the second one stops it at once."""
+    """The first Ctrl-C or SIGTERM asks the run to save and stop, the second one stops it at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -79,8 +100,9 @@ def _interruptible(cancelled: threading.Event) -> Iterator[None]:
             raise KeyboardInterrupt
         cancelled.set()
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -67,7 +67,15 @@ def test_the_folder_is_a_whole_adapter_and_nothing_else(finished: Path) -> None:
     record = validate(finished)
     assert (record.name, record.task, record.rank) == ("mounting", "mounting", 16)
     assert {path.name for path in finished.iterdir()} == {
-        *("adapter_model.safetensors", "adapter_config.json", "herdlens.json", "metrics.json", "loss.csv", "README.md")
+        *(
+            "adapter_model.safetensors",
+            "adapter_config.json",
+            "herdlens.json",
+            "metrics.json",
+            "loss.csv",
+            "progress.jsonl",
+        ),
+        "README.md",
     }
     assert {value.dtype for value in load_file(finished / "adapter_model.safetensors").values()} == {torch.bfloat16}
 
