@@ -49,3 +49,16 @@ def context(mode: RetrievalMode, shown: Sequence[Hit]) -> str:
 def mounting_question(mode: RetrievalMode = "off", shown: Sequence[Hit] = ()) -> str:
     """The whole question that stands after the video."""
     return "\n".join(part for part in (TASK, context(mode, shown), CLOSING) if part)
+
+
+QUALITY_TASK = (
+    "These pictures come from one barn camera: first the whole picture, then parts of it in full resolution. Say what "
+    "spoils it most: blur, noise, low resolution, dark or covered, or nothing, and how much, from severity 1 (slight) "
+    "to 4 (severe)."
+)
+QUALITY_CLOSING = "Explain what you see and what to do, then end with Status: and the finding."
+
+
+def quality_question() -> str:
+    """The whole question that stands after the pictures."""
+    return f"{QUALITY_TASK}\n{QUALITY_CLOSING}"

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from services.quality_grade import grade_of
 from services.schema import Clip, Finding, Frames, Quality
 
 COMMON_WIDTH, COMMON_HEIGHT = 448, 256
@@ -48,7 +49,7 @@ Grey = NDArray[np.float32]
 class Measures:
     """What was measured; units as in the limits above. ``blur`` is None where there is no edge to judge by;
     ``spread`` is the standard deviation between the parts of the blurred picture, ``brightest`` the 99th
-    percentile, ``changing`` the share of the picture that changes at all during the clip."""
+    percentile, ``changing`` the share of the picture that changes at all during the clip (1 for a single picture)."""
 
     blur: float | None
     noise: float
@@ -64,13 +65,14 @@ class Measures:
 def measure(frames: Frames, clip: Clip) -> Quality:
     """Findings in plain words, worst first, and a score: 1 clean, 0.5 at a limit, 0 where nothing can be judged."""
     found = measures(frames, clip)
+    rated = [(_badness(finding), finding) for finding in _all_kinds(found)]
+    exceeding = sorted((pair for pair in rated if _exceeds(pair[1])), key=lambda pair: -pair[0])
+    worst_first = tuple(finding for _, finding in exceeding)
     stopped = _blocking(found)
     if stopped is not None:
-        return Quality(score=0.0, findings=(stopped,), blocking=True)
-    rated = [(_badness(finding), finding) for finding in _all_kinds(found)]
+        return Quality(0.0, (stopped,), blocking=True, grade=grade_of((stopped, *worst_first)))
     score = 1.0 - float(sum(badness**4 for badness, _ in rated)) ** 0.25
-    worst_first = sorted((pair for pair in rated if _exceeds(pair[1])), key=lambda pair: -pair[0])
-    return Quality(score=round(max(score, 0.0), 3), findings=tuple(finding for _, finding in worst_first))
+    return Quality(round(max(score, 0.0), 3), worst_first, grade=grade_of(worst_first))
 
 
 def measures(frames: Frames, clip: Clip) -> Measures:
@@ -90,7 +92,7 @@ def measures(frames: Frames, clip: Clip) -> Measures:
         spread=spread,
         white=float((grey >= 250).mean()),
         covered=float(cover.mean()),
-        changing=_changing(grey, noise),
+        changing=_changing(grey, noise) if len(grey) > 1 else 1.0,
     )
 
 

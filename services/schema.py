@@ -20,9 +20,23 @@ Label = Literal["mounting", "normal"]
 Verdict = Literal["mounting", "normal", "unclear"]
 TextVerdict = Literal["mounting", "normal", "unparsed"]
 VariantName = Literal["base", "tuned"]
+Task = Literal["mounting", "quality"]
+Degradation = Literal["clean", "blur", "noise", "low_resolution", "dark_or_covered"]
+AnyVerdict = Verdict | Degradation
+AnyTextVerdict = TextVerdict | Degradation
 RetrievalMode = Literal["contrastive", "nearest", "off"]
 
 LABELS: tuple[Label, Label] = ("mounting", "normal")
+TASKS: tuple[Task, ...] = ("mounting", "quality")
+DEGRADATION_WORDS: dict[Degradation, str] = {
+    "clean": "Clean",
+    "blur": "Blur",
+    "noise": "Noise",
+    "low_resolution": "Low resolution",
+    "dark_or_covered": "Dark or covered",
+}
+"""The classes of the quality task as the models write them."""
+SEVERITIES = (1, 2, 3, 4)
 
 
 def digest_of(value: Any) -> str:
@@ -108,12 +122,35 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Grade:
+    """What spoils a picture most, and how strongly: ``severity`` 1…4, 0 for ``clean``."""
+
+    kind: Degradation
+    severity: int
+
+    @property
+    def words(self) -> str:
+        """What stands after ``Status:``: ``Clean`` or ``Blur, severity 3``."""
+        name = DEGRADATION_WORDS[self.kind]
+        return f"{name}, severity {self.severity}" if self.severity else name
+
+
+GRADES: tuple[Grade, ...] = (
+    Grade("clean", 0),
+    *(Grade(kind, severity) for kind in DEGRADATION_WORDS if kind != "clean" for severity in SEVERITIES),
+)
+"""Everything that the quality task can answer, in the order of its scores."""
+
+
+@dataclass(frozen=True, slots=True)
 class Quality:
-    """Measured picture quality; ``score`` 1 is clean, 0 useless. ``blocking`` findings make a verdict `unclear`."""
+    """Measured picture quality; ``score`` 1 is clean, 0 useless. ``blocking`` findings make a verdict `unclear`.
+    ``grade``: the measures' own answer to the quality task (over-exposed and frozen pictures are no class of it)."""
 
     score: float
     findings: tuple[Finding, ...] = ()
     blocking: bool = False
+    grade: Grade = GRADES[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,15 +193,16 @@ class Neighbourhood:
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What one variant said. ``scores``: summed log-probability of each complete continuation after ``Status:``
-    (mounting, normal), None where the engine cannot score. ``reasoning`` is the text between think tags,
-    ``answer`` what follows; ``error`` a sentence when the variant failed (all else is then empty)."""
+    (mounting, normal; or one for each of ``GRADES``), None where the engine cannot score. ``reasoning`` is the text
+    between think tags, ``answer`` what follows; ``error`` a sentence when the variant failed (all else is
+    then empty)."""
 
     name: VariantName
     adapter: str | None
     reasoning: str = ""
     answer: str = ""
     finish_reason: str = ""
-    scores: tuple[float, float] | None = None
+    scores: tuple[float, ...] | None = None
     seconds: float = 0.0
     tokens: int = 0
     error: str | None = None
@@ -172,18 +210,21 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class VariantResult:
-    """One variant's line of the report; ``p_mounting`` is this model alone, from scoring (uncalibrated)."""
+    """One variant's line of the report; ``p_mounting`` is this model alone, from scoring (uncalibrated). Of the
+    quality task: ``severity`` (0 clean … 4) and ``class_scores``, the probability of each degradation."""
 
     name: VariantName
     adapter: str | None
     p_mounting: float | None
-    verdict: Verdict
-    text_verdict: TextVerdict
+    verdict: AnyVerdict
+    text_verdict: AnyTextVerdict
     reasoning: str
     answer: str
     finish_reason: str
     seconds: float
     error: str | None
+    severity: int | None = None
+    class_scores: dict[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,13 +237,14 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The result of one analysis: what browser, command line and exports all render."""
+    """The result of one analysis: what browser, command line and exports all render. Of the quality task ``verdict``
+    is the degradation, ``severity`` and ``class_scores`` are those of the deciding variant, ``p_mounting`` is None."""
 
     clip: Clip
     profile: str
     model: str
     retrieval: RetrievalMode
-    verdict: Verdict
+    verdict: AnyVerdict
     p_mounting: float | None
     decided_by: Decision
     reason: str
@@ -214,6 +256,9 @@ class Report:
     frame_times_s: tuple[float, ...] = ()
     preprocessing: str = ""
     created_at: str = ""
+    task: Task = "mounting"
+    severity: int | None = None
+    class_scores: dict[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The stable object of the command line (``--json``), with further keys behind it."""
@@ -237,7 +282,12 @@ class Report:
                 {"id": h.id, "label": h.label, "similarity": h.similarity, "description": h.description}
                 for h in self.neighbours
             ],
-            "quality": {"score": self.quality.score, "findings": [f.text for f in self.quality.findings]},
+            "quality": {
+                "score": self.quality.score,
+                "findings": [f.text for f in self.quality.findings],
+                "verdict": self.quality.grade.kind,
+                "severity": self.quality.grade.severity,
+            },
             "timings": self.timings,
             "warnings": list(self.warnings),
             "reason": self.reason,
@@ -246,6 +296,9 @@ class Report:
             "frame_times_s": list(self.frame_times_s),
             "preprocessing": self.preprocessing,
             "created_at": self.created_at,
+            "task": self.task,
+            "severity": self.severity,
+            "class_scores": self.class_scores,
         }
 
 
@@ -278,10 +331,12 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the user asks for: one clip and how to look at it. ``window`` None: chosen by motion if too long."""
+    """What the user asks for: one clip and how to look at it. ``window`` None: chosen by motion if too long. The task
+    ``quality`` takes pictures (JPEG, PNG, WebP) too, and compares with no references."""
 
     path: str
     variants: tuple[VariantName, ...] = ("base", "tuned")
     retrieval: RetrievalMode = "contrastive"
     adapter: str | None = None
     window: Window | None = None
+    task: Task = "mounting"

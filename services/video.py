@@ -82,12 +82,22 @@ class VideoReader:
         Errors: ClipError (one sentence: what is wrong with the clip and what to do), InputError (an impossible
         window), Cancelled, ResourceError (no worker can be started).
         """
+        return self._open("sample", path, sampling, window, cancelled)
+
+    def open_still(self, path: str, sampling: Sampling, cancelled: Cancellation) -> tuple[Clip, Frames]:
+        """Read a JPEG, PNG or WebP picture: one frame at time 0 of a clip without length (``fps`` 0, ``container``
+        ``picture``), capped by ``sampling.max_frame_pixels``. Errors as of ``open``."""
+        return self._open("still", path, dataclasses.replace(sampling, frames=1), None, cancelled)
+
+    def _open(
+        self, op: str, path: str, sampling: Sampling, window: Window | None, cancelled: Cancellation
+    ) -> tuple[Clip, Frames]:
         before = check_path(path)
         stop_hashing = threading.Event()
         with ThreadPoolExecutor(1, "file-digest") as hashing:
             digest = hashing.submit(_digest, path, (cancelled, stop_hashing))
             try:
-                receiver = self._decode(path, sampling, window, cancelled)
+                receiver = self._decode(op, path, sampling, window, cancelled)
                 sha256 = digest.result()
             except BaseException:
                 stop_hashing.set()
@@ -100,9 +110,11 @@ class VideoReader:
         """End the worker processes. Calls under way finish first."""
         self._pool.close()
 
-    def _decode(self, path: str, sampling: Sampling, window: Window | None, cancelled: Cancellation) -> _Receiver:
+    def _decode(
+        self, op: str, path: str, sampling: Sampling, window: Window | None, cancelled: Cancellation
+    ) -> _Receiver:
         job = {
-            "op": "sample",
+            "op": op,
             "path": os.path.abspath(path),
             "name": shown_name(path),
             "timeout_s": self._timeout_s,

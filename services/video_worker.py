@@ -1,12 +1,13 @@
 """The guarded decoder: a process of its own that samples clips and writes display proxies, one job at a time.
 
 Started by ``services.video_link`` as a plain Python process (never by multiprocessing, whose start would import the
-application's main script). It imports PyAV and NumPy only, limits its own address space and processor time where the
-platform can (Linux, in part macOS; on Windows the parent's clock is the only limit), and writes no core dump.
+application's main script). It imports PyAV and NumPy only (Pillow with the first still picture), limits its own
+address space and processor time where the platform can (Linux, in part macOS; on Windows the parent's clock is the
+only limit), and writes no core dump.
 
-Protocol, over standard input and output. A job is one line of JSON: ``{"op": "sample" | "proxy", "timeout_s": …,
-"limits": {…}, …arguments}``. An answer is a sequence of messages, each a little-endian uint32 length, that many bytes
-of JSON, and ``"bytes"`` further bytes where the JSON says so:
+Protocol, over standard input and output. A job is one line of JSON: ``{"op": "sample" | "still" | "proxy",
+"timeout_s": …, "limits": {…}, …arguments}``. An answer is a sequence of messages, each a little-endian uint32 length,
+that many bytes of JSON, and ``"bytes"`` further bytes where the JSON says so:
 
     {"is": "ready"}                                        once, after start-up
     {"is": "shape", "frames", "height", "width"}           before the first picture
@@ -35,6 +36,7 @@ from services.video_names import shown_name
 from services.video_probe import Limits
 from services.video_proxy import write_proxy
 from services.video_sampling import sample
+from services.video_still import read_still
 
 MEMORY_TEXT = "needs more memory to decode than HerdLens allows it; convert it to MP4 (H.264) in 1080p and try again."
 
@@ -107,12 +109,21 @@ def _sample(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
     return dataclasses.asdict(sample(job["path"], Sampling(**job["sampling"]), window, limits, started, sink))
 
 
+def _still(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    still = read_still(job["path"], Limits(**job["limits"]), job["sampling"]["max_frame_pixels"])
+    high, wide = still.rgb.shape[:2]
+    channel.send({"is": "shape", "frames": 1, "height": high, "width": wide})
+    channel.send({"is": "picture", "slots": [0], "pts_s": 0.0}, still.rgb.reshape(-1).data)
+    told = {"width": still.width, "height": still.height, "codec": still.codec, "warnings": still.warnings}
+    return told | {"duration_s": 0.0, "fps": (0, 1), "container": "picture", "window": (0.0, 0.0), "filled": []}
+
+
 def _proxy(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
     write_proxy(job["path"], job["out"], job["part"], Window(*job["span"]), job["max_width"], Limits(**job["limits"]))
     return {}
 
 
-_OPERATIONS = {"sample": _sample, "proxy": _proxy}
+_OPERATIONS = {"sample": _sample, "still": _still, "proxy": _proxy}
 
 
 def limit_memory(megabytes: int) -> None:

@@ -173,3 +173,25 @@ def test_noise_is_measured_in_grey_levels():
         rgb = (flat + grey_noise).clip(0, 255).astype(np.uint8)
         clip = Clip("a", "0", 1, 1.0, Fraction(4), 224, 128, "h264", "mp4", Window(0.0, 1.0))
         assert measures(Frames(rgb, np.arange(4.0)), clip).noise == pytest.approx(sigma, rel=0.25)
+
+
+def true_class(kind):
+    return "dark_or_covered" if kind in ("dark", "covered") else kind
+
+
+@pytest.mark.parametrize("count", [1, 8])
+@pytest.mark.parametrize(("seed", "kind", "level"), SPOILT)
+def test_the_grade_names_class_and_strength_of_clips_and_single_pictures(rendered, seed, kind, level, count):
+    grade = judged(degrade(rendered[seed], kind, level, seed=1)[:count]).grade
+    assert grade.kind == true_class(kind) and abs(grade.severity - level) <= 1
+
+
+@pytest.mark.parametrize("seed", [DAY, NIGHT])
+def test_a_single_picture_is_not_called_frozen(rendered, seed):
+    quality = judged(rendered[seed][:1])
+    assert not quality.blocking and quality.grade.kind == "clean"
+
+
+def test_a_frozen_picture_is_graded_by_what_else_spoils_it(rendered):
+    assert judged(frozen(rendered[DAY])).grade.kind == "clean"
+    assert judged(frozen(degrade(rendered[DAY], "blur", 3, seed=1))).grade.kind == "blur"
