@@ -13,11 +13,12 @@ frames in one temporal patch and writes ``<1.3 seconds>`` before each group.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from qwen_vl_utils.vision_process import smart_resize
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tvf
@@ -31,6 +32,9 @@ CONTRACT_VERSION = 1
 TIME_BASE = 1000
 """Units per second of the indices given to the processor: milliseconds."""
 
+Picture = NDArray[np.uint8]
+"""One image, (H, W, 3) RGB."""
+
 STATUS = "Status:"
 STATUS_WORDS: dict[Label, str] = {"mounting": "Mounting", "normal": "Normal"}
 
@@ -38,7 +42,8 @@ STATUS_WORDS: dict[Label, str] = {"mounting": "Mounting", "normal": "Normal"}
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
     """The contract. ``min_pixels`` and ``max_pixels`` bound one frame; ``factor`` is patch × merge; ``processor`` is
-    the class name and ``processor_digest`` covers its settings and chat template."""
+    the class name and ``processor_digest`` covers its settings and chat template. ``views``: the rule by which pictures
+    are shown as a whole and in parts (services.views), None where clips are shown as videos."""
 
     sampling: Sampling
     min_pixels: int
@@ -50,10 +55,14 @@ class Preprocessing:
     resize: str = "bicubic-antialias"
     rule: str = "uniform-in-time"
     version: int = CONTRACT_VERSION
+    views: str | None = None
 
     @property
     def digest(self) -> str:
-        return digest_of(self)
+        values = asdict(self)
+        if self.views is None:  # contracts from before there were views keep their digests
+            del values["views"]
+        return digest_of(values)
 
     def require(self, digest: str, owner: str) -> None:
         """Raise MismatchError unless ``digest`` (stored with ``owner``) is this contract's."""
@@ -99,6 +108,12 @@ def resize(rgb: np.ndarray[Any, np.dtype[np.uint8]], rule: Preprocessing) -> tor
     return tvf.resize(video, list(size), interpolation=InterpolationMode.BICUBIC, antialias=True)
 
 
+def resize_image(rgb: Picture, rule: Preprocessing) -> torch.Tensor:
+    """(H, W, 3) uint8 to (3, h, w) uint8 by the contract's rule for one frame: a picture within the pixel budget keeps
+    its native resolution but for rounding to multiples of ``factor``; a larger one is brought down to the budget."""
+    return resize(rgb[None], rule)[0]
+
+
 Message = dict[str, Any]
 
 
@@ -130,12 +145,15 @@ class Dialog:
         """Whether the template itself opens the thoughts, so that only ``</think>`` will be generated."""
         self.terminator_id: int = self.tokenizer.convert_tokens_to_ids(self.terminator)
 
-    def prompt(self, turns: Sequence[Message], clips: Sequence[Frames]) -> dict[str, torch.Tensor]:
+    def prompt(
+        self, turns: Sequence[Message], clips: Sequence[Frames] = (), images: Sequence[Picture] = ()
+    ) -> dict[str, torch.Tensor]:
         """Processor inputs up to and including the assistant's opening, batch size 1: ``input_ids`` (1, L) int64,
         ``attention_mask``, ``mm_token_type_ids``, ``pixel_values_videos`` (patches, C·t·p·p) float32,
-        ``video_grid_thw`` (clips, 3). ``clips`` fill the turns' videos in order."""
+        ``video_grid_thw`` (clips, 3); for images ``pixel_values`` and ``image_grid_thw``. ``clips`` fill the turns'
+        videos in order, ``images`` (H, W, 3) uint8 their images."""
         text = self.processor.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True)
-        return self._process(text, clips)
+        return self._process(text, clips, images)
 
     def answer_ids(self, text: str) -> torch.Tensor:
         """(1, L) int64: tokens of a complete answer, terminator included, as generation would produce them."""
@@ -147,14 +165,15 @@ class Dialog:
         ids: torch.Tensor = self.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"].long()
         return ids
 
-    def _process(self, text: str, clips: Sequence[Frames]) -> dict[str, torch.Tensor]:
-        media: dict[str, Any] = {}
+    def _process(self, text: str, clips: Sequence[Frames], images: Sequence[Picture]) -> dict[str, torch.Tensor]:
+        media: dict[str, Any] = {"do_resize": False} if clips or images else {}
         if clips:
             media["videos"] = [resize(clip.rgb, self.rule) for clip in clips]
             media["video_metadata"] = [video_metadata(clip) for clip in clips]
             media["do_sample_frames"] = False
-            media["do_resize"] = False
             media["cap_pixels_per_frame"] = True  # without effect here; unset it would warn
+        if images:
+            media["images"] = [resize_image(image, self.rule) for image in images]
         batch = self.processor(text=[text], return_tensors="pt", **media)
         return {key: value for key, value in batch.items() if isinstance(value, torch.Tensor)}
 

@@ -76,6 +76,22 @@ def test_frames_reach_the_model_unsampled_and_unresized(dialog: Dialog) -> None:
     assert torch.equal(inputs["pixel_values_videos"], reference["pixel_values_videos"])
 
 
+def test_an_image_within_the_budget_reaches_the_model_in_native_resolution(dialog: Dialog) -> None:
+    image = frames(128, 160, 1).rgb[0]
+    inputs = dialog.prompt(messages("Q", videos=1, images=1), [frames(256, 448)], [image])
+    assert inputs["image_grid_thw"].tolist() == [[1, 8, 10]]
+    assert int((inputs["mm_token_type_ids"] == 1).sum()) == 8 * 10 // 4
+    assert int((inputs["mm_token_type_ids"] == 2).sum()) == 8 * 8 * 14 // 4
+    reference = dialog.processor.image_processor(image, do_resize=False, return_tensors="pt")
+    assert torch.equal(inputs["pixel_values"], reference["pixel_values"])
+
+
+def test_an_image_beyond_the_budget_is_brought_down_to_it(dialog: Dialog) -> None:
+    inputs = dialog.prompt(messages("Q", videos=0, images=1), images=[frames(480, 640, 1).rgb[0]])
+    _, h, w = inputs["image_grid_thw"][0].tolist()
+    assert DEMO.min_pixels <= h * w * 16 * 16 <= DEMO.max_pixels
+
+
 def test_a_prompt_and_its_answer_join_to_what_the_template_writes(dialog: Dialog) -> None:
     answer = mounting_target("mounting", "One animal rises.")
     ids = torch.cat([dialog.prompt(messages("Q", videos=0), [])["input_ids"], dialog.answer_ids(answer)], dim=1)
