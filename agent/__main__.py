@@ -201,9 +201,13 @@ def library_export(
 
 @adapters_app.command("list")
 def adapters_list(profile: ProfileOption = None, verbose: VerboseOption = False) -> None:
-    """Print name, task, base model and metrics of every adapter."""
-    for record in _service(profile, verbose).adapters.list():
-        print(f"{record.name}\t{record.task}\t{record.base_model}\t{json.dumps(record.metrics)}")
+    """Print name, task, base model, metrics, rank and date of every adapter; name the folders that are none."""
+    registry = _service(profile, verbose).adapters
+    for record in registry.list():
+        figures = json.dumps(record.metrics)
+        print(f"{record.name}\t{record.task}\t{record.base_model}\t{figures}\trank {record.rank}\t{record.created_at}")
+    for problem in registry.problems().values():
+        print(problem, file=sys.stderr)
 
 
 @adapters_app.command("add")
@@ -213,10 +217,10 @@ def adapters_add(
     profile: ProfileOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Check an adapter folder and register it."""
+    """Check an adapter folder, try it on the profile's base, and register it."""
     service = _service(profile, verbose)
     try:
-        record = service.adapters.add(folder, name)
+        record = service.add_adapter(folder, name)
     except AdapterError as error:  # here the folder is the input, not something that an analysis misses
         raise InputError(str(error)) from error
     print(f"The adapter {record.name!r} was added.")

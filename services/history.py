@@ -138,6 +138,22 @@ class History:
         with self._reading() as database:
             return int(database.execute(query, values).fetchone()[0])
 
+    def with_feedback(self) -> Pasts:
+        """Entries of which the farmer said what the clip shows, newest first."""
+        with self._reading() as database:
+            rows = database.execute(
+                "SELECT * FROM entries WHERE feedback IS NOT NULL ORDER BY created DESC, rowid DESC"
+            ).fetchall()
+        return [self._past(row) for row in rows]
+
+    def labels(self) -> dict[str, Label]:
+        """Clip digest to what the farmer said last that the clip shows."""
+        with self._reading() as database:
+            rows = database.execute(
+                "SELECT clip_sha256, feedback FROM entries WHERE feedback IS NOT NULL ORDER BY created, rowid"
+            ).fetchall()
+        return {row[0]: row[1] for row in rows}
+
     def set_feedback(self, id: str, label: Label | None) -> None:
         """Keep what the farmer says the clip shows; None takes it back."""
         if label is not None and label not in LABELS:

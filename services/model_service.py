@@ -30,7 +30,7 @@ from services.chat.transformers_chat import TransformersChat
 from services.clip_sources import SampleClip, media_files
 from services.dialog import STATUS, STATUS_WORDS, resize
 from services.embedder import Embedder
-from services.errors import AdapterError, Cancelled, ModelError
+from services.errors import AdapterError, AnnotationError, Cancelled, HerdLensError, ModelError
 from services.history import History
 from services.library import Library, Reference
 from services.model_files import model_folder
@@ -50,10 +50,13 @@ from services.schema import (
     Window,
 )
 from services.settings import ROOT, Profile, Settings, load_settings, located, profile
+from services.training_runs import TrainingRuns
+from services.training_set import TrainingClip, annotated_clips, once, own_clips
 from services.video_link import Cancellation
 
 log = logging.getLogger(__name__)
 
+SAMPLES = ROOT / "assets" / "demo" / "samples" / "annotations.json"
 CLIPS_KEPT = 4
 """Decoded clips that stay in memory (16 frames of full HD are 100 MB)."""
 
@@ -78,6 +81,7 @@ class ModelService:
         self.adapters = AdapterRegistry(
             [folder for name in chosen.adapters if (folder := located(name))], settings.data / "adapters"
         )
+        self.runs = TrainingRuns(settings.data / "runs")
         self.reader = video.VideoReader()
         self._scheduler = Scheduler(self._load_engine)
         self._open: OrderedDict[str, _Open] = OrderedDict()
@@ -155,6 +159,17 @@ class ModelService:
         if self.profile.library:
             self.library.count()
         self.calibration_file  # noqa: B018
+
+    def release(self) -> bool:
+        """Give the models' memory back; they load again with the next request. False while requests wait or run."""
+        if not self._scheduler.unload():
+            return False
+        with self._lock:
+            self._open.clear()
+            self.__dict__.pop("embedder", None)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return True
 
     def close(self) -> None:
         self.reader.close()
@@ -295,33 +310,38 @@ class ModelService:
 
     def samples(self) -> list[SampleClip]:
         """The shipped sample clips, in the order of their annotation file."""
-        path = ROOT / "assets" / "demo" / "samples" / "annotations.json"
         return [
             SampleClip(entry.media[0], entry.media[0].stem.replace("_", " "), entry.label, entry.reason or "")
-            for entry in read_annotations(path)
+            for entry in read_annotations(SAMPLES)
         ]
 
     def frame_jpegs(self, clip: Clip) -> list[bytes]:
         """The sampled frames as the model saw them (after the common resize), JPEG."""
         return [_jpeg(picture) for picture in self._opened(clip).resized]
 
-    def playable(self, clip_path: str) -> Path:
-        """A file that a browser plays: the clip itself or its H.264 proxy, made once and kept by content digest."""
+    def playable(self, clip_path: str, window: Window | None = None) -> tuple[Path, float]:
+        """A file that a browser plays, and the second of the clip at which it begins: the clip itself, or its H.264
+        proxy, made once and kept by content digest. Of a recording too long to be re-coded whole the proxy is
+        ``window`` (default: the window with most motion)."""
         source = Path(clip_path)
         digest = video.file_digest(str(source))
-        proxy = self.settings.data / "proxies" / f"{digest}.mp4"
-        if proxy.exists():
-            return proxy
-        clip, _ = self.reader.open(str(source), self.profile.sampling, None, threading.Event())
+        proxies = self.settings.data / "proxies"
+        if (proxies / f"{digest}.mp4").exists():
+            return proxies / f"{digest}.mp4", 0.0
+        clip, _ = self.reader.open(str(source), self.profile.sampling, window, threading.Event())
         if video.plays_in_browser(clip):
-            return source
-        proxy.parent.mkdir(parents=True, exist_ok=True)
-        video.display_proxy(str(source), clip, str(proxy))
-        return proxy
+            return source, 0.0
+        span = video.shown_span(clip)
+        whole = span.start_s == 0.0 and span.end_s >= clip.duration_s
+        proxy = proxies / (f"{digest}.mp4" if whole else f"{digest}_{span.start_s:.3f}_{span.end_s:.3f}.mp4")
+        if not proxy.exists():
+            proxies.mkdir(parents=True, exist_ok=True)
+            video.display_proxy(str(source), clip, str(proxy), span=span)
+        return proxy, span.start_s
 
-    def add_reference(self, clip_path: str, label: Label, description: str) -> Reference:
-        """Embed a clip and file it in the user's library under ``label``."""
-        clip = self.open_clip(clip_path, None, threading.Event())
+    def add_reference(self, clip_path: str, label: Label, description: str, window: Window | None = None) -> Reference:
+        """Embed a clip, or ``window`` of it, and file it in the user's library under ``label``."""
+        clip = self.open_clip(clip_path, window, threading.Event())
         held = self._opened(clip)
         reference = Reference(
             id=f"user-{clip.sha256[:12]}",
@@ -332,7 +352,7 @@ class ModelService:
             clip_path=str(Path(clip_path).resolve()),
             thumbnail=video.thumbnail(held.frames),
             vector=self._embedding(held),
-            metadata={"added": time.strftime("%Y-%m-%d")},
+            metadata={"added": time.strftime("%Y-%m-%d"), "window": [clip.window.start_s, clip.window.end_s]},
         )
         return self.library.add([reference], keep_clips=True)[0]
 
@@ -340,8 +360,70 @@ class ModelService:
         """Videos in the media folder of the settings, long ones too; no path outside of it."""
         return media_files(self.settings.media)
 
-    def adapter_names(self) -> list[str]:
-        return [record.name for record in self.adapters.list()]
+    def adapter_names(self, task: str | None = None) -> list[str]:
+        """Adapters of ``task`` that may run on this profile's base (not asked before the base is in memory); all
+        registered ones without a task."""
+        return [
+            record.name
+            for record in self.adapters.list()
+            if task is None or (record.task == task and not (self.loaded and self.adapter_problem(record)))
+        ]
+
+    def adapter_problem(self, record: AdapterRecord) -> str | None:
+        """Why this adapter cannot run on this profile's base, in one sentence; None where it can."""
+        try:
+            self._fits(record)
+        except HerdLensError as error:
+            return str(error)
+        return None
+
+    def add_adapter(self, folder: Path, name: str | None = None) -> AdapterRecord:
+        """Register the adapter in ``folder``; the next request can use it. Refused with AdapterError, and not kept,
+        where it is malformed, was trained for another base, or is a no-op on this one."""
+        before = {record.name for record in self.adapters.list()}
+        record = self.adapters.add(folder, name)
+        try:
+            self._fits(record)
+            self._scheduler.try_adapter(AdapterRef(record.name, record.folder, record.digest))
+        except HerdLensError:
+            if record.name not in before:
+                self.adapters.remove(record.name)
+            raise
+        return record
+
+    def is_calibrated(self, adapter: str) -> bool:
+        """Whether the profile's verdict rule was fitted for exactly this adapter."""
+        return self.calibration_file.adapters.get(adapter) == self.adapters.get(adapter).digest
+
+    def known_labels(self) -> dict[str, Label]:
+        """Clip digest to what the clip is known to show: the user's references say it, else the history, else the
+        shipped samples' annotations."""
+        own = {reference.clip_sha256: reference.label for reference in self.library.list(origin="user")}
+        samples = {clip.sha256: clip.label for clip in self.sample_clips}
+        return samples | self.history.labels() | own
+
+    @cached_property
+    def sample_clips(self) -> list[TrainingClip]:
+        """The shipped samples as labelled clips; none where the profile's project has none."""
+        try:
+            return annotated_clips(SAMPLES, "sample")
+        except AnnotationError:
+            return []
+
+    def own_clips(self) -> list[TrainingClip]:
+        """What the farmer labelled in library and history, each clip once."""
+        return once(own_clips(self.library, self.history))
+
+    def cut(self, clip: TrainingClip, target: Path) -> bool:
+        """Write the span that ``clip``'s label speaks of to ``target``, where its file is longer than training, which
+        takes a file's default window, would look at; say whether that was needed."""
+        if clip.window is None:
+            return False
+        opened, _ = self.reader.open(str(clip.path), self.profile.sampling, clip.window, threading.Event())
+        if opened.duration_s <= self.profile.window_s:
+            return False
+        video.display_proxy(str(clip.path), opened, str(target), span=opened.window)
+        return True
 
     # ---- small parts ---------------------------------------------------------------------------------------------
 
@@ -377,7 +459,11 @@ class ModelService:
                 "'python -m agent adapters add'."
             )
         record = self.adapters.get(wanted)
-        warnings = check_base(
+        return record, self._fits(record)
+
+    def _fits(self, record: AdapterRecord) -> list[str]:
+        """What to warn of when ``record`` runs on this base; AdapterError where it must not."""
+        return check_base(
             record,
             base_model=self.identity.model,
             architecture=self.identity.architecture,
@@ -385,7 +471,6 @@ class ModelService:
             preprocessing=self.preprocessing_digest(),
             compatible_bases=self.profile.compatible_bases,
         )
-        return record, warnings
 
 
 def build(settings: Settings | None = None, profile_name: str | None = None) -> ModelService:

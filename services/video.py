@@ -230,18 +230,19 @@ def display_proxy(
     clip: Clip,
     out_path: str,
     *,
+    span: Window | None = None,
     cancelled: Cancellation | None = None,
     timeout_s: float | None = None,
     memory_mb: int = 2048,
 ) -> Window:
     """Write an H.264 MP4 that any browser plays to ``out_path`` (at most 1280 wide, no sound, frame times kept).
 
-    Returns the span of the clip that it shows: all of it up to ten minutes, else ``clip.window``; the proxy's time 0
-    is the span's start. Made in a worker process of its own; ``out_path`` appears only when complete. ``timeout_s``
+    Returns the span of the clip that it shows: ``span``; without one, ``shown_span``. The proxy's time 0 is the span's
+    start. Made in a worker process of its own; ``out_path`` appears only when complete. ``timeout_s``
     defaults to a minute and three times the span. Errors: ClipError, Cancelled, ResourceError.
     """
     check_path(path)
-    span = Window(0.0, clip.duration_s) if clip.duration_s <= PROXY_WHOLE_S else clip.window
+    span = span or shown_span(clip)
     job = {
         "op": "proxy",
         "path": os.path.abspath(path),
@@ -264,6 +265,11 @@ def display_proxy(
         if os.path.exists(str(job["part"])):  # the worker was killed
             os.remove(str(job["part"]))
     return span
+
+
+def shown_span(clip: Clip) -> Window:
+    """What a proxy of ``clip`` shows: all of it up to ten minutes, else the window that was looked at."""
+    return Window(0.0, clip.duration_s) if clip.duration_s <= PROXY_WHOLE_S else clip.window
 
 
 def plays_in_browser(clip: Clip) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.errors import HerdLensError, ModelError
-from services.schema import Report, Request
+from services.schema import Report, Request, Window
 from services.settings import Profile, Settings, profile
 from ui.history_entry import keep
 from ui.jobs import JobRunner, JobView
@@ -36,7 +36,7 @@ class Desk:
         self.warm = False
         self.warm_error: str | None = None
         self.jobs = JobRunner(self._require, self._keep, self.forget_clip)
-        self._playable: dict[tuple[str, int, int], Path] = {}
+        self._playable: dict[tuple[str, int, int, Window | None], tuple[Path, float]] = {}
         self._service: ModelService | None = None
         self._error: HerdLensError | None = None
         self._built = threading.Event()
@@ -82,15 +82,16 @@ class Desk:
             log.exception("the models of profile %s could not be loaded", self.profile.name)
             self.warm_error = f"The models of profile {self.profile.name} could not be loaded ({type(error).__name__})."
 
-    def playable(self, clip_path: str | Path) -> Path | None:
-        """A file that the browser plays, made once; None when it is larger than what the page can hold."""
+    def playable(self, clip_path: str | Path, window: Window | None = None) -> tuple[Path, float] | None:
+        """A file that the browser plays, made once, and the second of the clip at which it begins; None when it is
+        larger than what the page can hold. ``window``: the span to show of a recording too long to be shown whole."""
         source = Path(clip_path)
         state = source.stat()
-        key = (str(source), state.st_size, state.st_mtime_ns)
+        key = (str(source), state.st_size, state.st_mtime_ns, window)
         found = self._playable.get(key)
-        if found is None or not found.exists():
-            found = self._playable[key] = self._require().playable(str(source))
-        return found if found.stat().st_size <= PLAYER_LIMIT else None
+        if found is None or not found[0].exists():
+            found = self._playable[key] = self._require().playable(str(source), window)
+        return found if found[0].stat().st_size <= PLAYER_LIMIT else None
 
     def forget_clip(self, request: Request) -> None:
         """Delete an upload that became no report, unless another analysis is looking at it."""

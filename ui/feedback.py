@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from services.schema import LABELS, Label
-from ui.history_entry import Entry
+from ui.history_entry import Entry, window_of
 from ui.session import guarded, words
 from ui.wording import plain
 
@@ -45,6 +45,6 @@ def _file(past: Entry, service: ModelService, label: Label, told: str) -> None:
     """The description is what the farmer wrote; else the model's reason where it argues for the same label."""
     agreed = past.report["verdict"] == label and past.report["reason"]
     description = told.strip() or (past.report["reason"] if agreed else "")
-    service.add_reference(str(past.clip_path), label, description)
+    service.add_reference(str(past.clip_path), label, description, window_of(past.report["clip"]))
     service.history.set_feedback(past.id, label)
     st.toast(plain(words()("feedback.done", label=words()(f"label.{label}"))))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from services.schema import Label, Neighbourhood, Report
+from services.schema import Label, Neighbourhood, Report, Window
 
 if TYPE_CHECKING:
     from services.model_service import ModelService
@@ -30,6 +31,12 @@ class Entry:
     vote: float | None
     clip_path: Path | None
     feedback: Label | None
+
+
+def window_of(told: Mapping[str, Any]) -> Window | None:
+    """The span under ``window`` of a report's clip or a reference's metadata; None where there is none."""
+    span = told.get("window")
+    return Window(float(span[0]), float(span[1])) if isinstance(span, list | tuple) and len(span) == 2 else None
 
 
 def keep(service: ModelService, report: Report, clip_name: str, hood: Neighbourhood | None) -> str:

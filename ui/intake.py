@@ -152,7 +152,7 @@ def options_panel(service: ModelService | None, default_mode: RetrievalMode) -> 
             key="retrieval",
             persist_state="session",
         )
-        names = service.adapter_names() if service else []
+        names = service.adapter_names("mounting") if service else []
         adapter = None
         if names and variant != "base":
             adapter = st.selectbox(

@@ -9,6 +9,7 @@ import streamlit as st
 
 from services.schema import LABELS
 from ui.desk import Desk
+from ui.history_entry import window_of
 from ui.intake import SUFFIXES, give_back
 from ui.markup import paragraph
 from ui.session import desk, guarded, service_or_note, words
@@ -147,9 +148,11 @@ def _detail(service: ModelService, current: Desk) -> None:
 
 def _picture(reference: Reference, current: Desk) -> None:
     w = words()
-    path = current.playable(reference.clip_path) if reference.clip_path else None
-    if path is not None:
-        st.video(str(path), muted=True, alt=w("cases.alt", label=w(f"label.{reference.label}")))
+    window = window_of(reference.metadata)
+    player = current.playable(reference.clip_path, window) if reference.clip_path else None
+    if player is not None:
+        start = max(0, int(window.start_s - player[1])) if window else 0
+        st.video(str(player[0]), start_time=start, muted=True, alt=w("cases.alt", label=w(f"label.{reference.label}")))
     elif reference.thumbnail:
         st.image(reference.thumbnail, width="stretch", alt=w("cases.alt", label=w(f"label.{reference.label}")))
     st.html(paragraph(reference.description or w("cases.no_description")))

@@ -8,7 +8,7 @@ import streamlit as st
 
 from services.errors import HerdLensError
 from ui.desk import Desk
-from ui.history_entry import Entry
+from ui.history_entry import Entry, window_of
 from ui.markup import paragraph
 from ui.session import words
 from ui.wording import plain
@@ -44,9 +44,11 @@ def _case(hit: dict[str, Any], service: ModelService, current: Desk) -> None:
     w = words()
     reference = _reference(hit["id"], service)
     path = reference.clip_path if reference is not None else None
-    playable = current.playable(path) if path else None
-    if playable is not None:
-        st.video(str(playable), muted=True, alt=w("cases.alt", label=w(f"label.{hit['label']}")))
+    window = window_of(reference.metadata) if reference is not None else None
+    player = current.playable(path, window) if path else None
+    if player is not None:
+        start = max(0, int(window.start_s - player[1])) if window else 0
+        st.video(str(player[0]), start_time=start, muted=True, alt=w("cases.alt", label=w(f"label.{hit['label']}")))
     elif reference is not None and reference.thumbnail:
         st.image(reference.thumbnail, width="stretch", alt=w("cases.alt", label=w(f"label.{hit['label']}")))
     st.markdown(w("cases.case", label=w(f"label.{hit['label']}"), similarity=f"{hit['similarity']:.3f}"))

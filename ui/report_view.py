@@ -50,7 +50,8 @@ def show(past: Entry, service: ModelService, current: Desk) -> Again | None:
     with player, guarded():
         _player(past, current)
     _warnings(past, service)
-    _side_by_side(past)
+    with guarded():
+        _side_by_side(past, service)
     _frames(past)
     with guarded():
         report_cases.show(past, service, current)
@@ -86,12 +87,14 @@ def _player(past: Entry, current: Desk) -> None:
     if past.clip_path is None:
         st.caption(w("report.clip_gone"))
         return
+    start_s, end_s = past.report["clip"]["window"]
     with st.spinner(w("report.preparing_video")):
-        path = current.playable(str(past.clip_path))
-    if path is None:
+        player = current.playable(past.clip_path, Window(start_s, end_s))
+    if player is None:
         st.caption(w("report.video_too_long"))
         return
-    start = int(past.report["clip"]["window"][0])
+    path, begins_s = player
+    start = max(0, int(start_s - begins_s))
     st.video(str(path), muted=True, start_time=start, alt=past.name)
     clip = past.report["clip"]
     st.caption(
@@ -107,7 +110,7 @@ def _warnings(past: Entry, service: ModelService) -> None:
         st.warning("\n".join(f"- {plain(w.sentence(text))}" for text in told), icon=":material/warning:")
 
 
-def _side_by_side(past: Entry) -> None:
+def _side_by_side(past: Entry, service: ModelService) -> None:
     w, variants = words(), past.report["variants"]
     st.subheader(w("report.models") if len(variants) > 1 else w("report.model_says"), anchor=False)
     if len(variants) > 1 and not any(variant["error"] for variant in variants):
@@ -117,6 +120,8 @@ def _side_by_side(past: Entry) -> None:
         others = [other for other in variants if other is not variant and not other["error"]]
         with column, st.container(border=True):
             _variant(variant, others[0] if others else None, voted=past.vote is not None)
+            if _is_vote_alone(variant, past, service):
+                st.caption(w("report.vote_alone"))
 
 
 def _variant(variant: dict[str, Any], other: dict[str, Any] | None, *, voted: bool) -> None:
@@ -139,6 +144,18 @@ def _variant(variant: dict[str, Any], other: dict[str, Any] | None, *, voted: bo
         with st.expander(w("report.reasoning")):
             st.html(paragraph(variant["reasoning"], "hl-text hl-quiet"))
     st.caption(w("progress.seconds", seconds=f"{variant['seconds']:.1f}"))
+
+
+def _is_vote_alone(variant: dict[str, Any], past: Entry, service: ModelService) -> bool:
+    """Whether the rule gives this model's own score no weight, so that the similar clips alone made its verdict. The
+    base model, which knows nothing of mounting, would else look as if it had recognised it."""
+    report = past.report
+    if variant["error"] or past.vote is None or report["profile"] != service.profile.name or not service.loaded:
+        return False
+    if report["decided_by"]["rule"] in BEYOND_PROBABILITY:
+        return False
+    fitted = service.calibration(report["retrieval"], variant["name"], variant["adapter"])
+    return fitted is not None and fitted.weight_vlm == 0.0 and fitted.weight_vote > 0.0
 
 
 def _frames(past: Entry) -> None:

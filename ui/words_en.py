@@ -110,6 +110,9 @@ WORDS: dict[str, str] = {
     "report.with_adapter": "with adapter {adapter}",
     "report.p_alone": "This model alone, before the vote of similar clips: {percent} probability of mounting.",
     "report.p_only": "This model: {percent} probability of mounting.",
+    "report.vote_alone": (
+        "This verdict is the vote of the similar clips alone: this model's own score carries no weight in the rule."
+    ),
     "report.unparsed": "Its text names no verdict; the score decides.",
     "report.reasoning": "Reasoning",
     "report.frames": "The {count} frames that were looked at",

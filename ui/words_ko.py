@@ -105,6 +105,9 @@ WORDS: dict[str, str] = {
     "report.with_adapter": "어댑터 {adapter}",
     "report.p_alone": "비슷한 영상의 투표 전, 이 모델만 보면 승가 확률 {percent}.",
     "report.p_only": "이 모델의 승가 확률 {percent}.",
+    "report.vote_alone": (
+        "이 판정은 비슷한 참고 영상들의 투표만으로 나온 것입니다. 이 모델 자신의 점수는 규칙에서 반영되지 않습니다."
+    ),
     "report.unparsed": "글에 판정이 없어 점수로 결정합니다.",
     "report.reasoning": "추론 과정",
     "report.frames": "살펴본 화면 {count}장",

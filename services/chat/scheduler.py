@@ -12,11 +12,12 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.chat.engine import Engine, Generation, RowResult
-from services.dialog import Message
+from services.dialog import Message, Picture
 from services.errors import Cancelled, HerdLensError, ModelError
 from services.schema import Frames
 
@@ -48,6 +49,7 @@ class Ticket:
     options: Sequence[str]
     adapter_ref: AdapterRef | None
     cancelled: Callable[[], bool]
+    images: Sequence[Picture] = ()
     events: queue.SimpleQueue[int | Place | RowResult | Exception] = field(default_factory=queue.SimpleQueue)
 
     @property
@@ -75,17 +77,40 @@ class Scheduler:
         self._load = load
         self._engine: Engine | None = None
         self._line: list[Ticket] = []
+        self._trials: list[tuple[AdapterRef, Future[None]]] = []
+        self._busy = False
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
     def submit(self, ticket: Ticket) -> None:
         with self._changed:
             self._line.append(ticket)
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._work, name="chat-engine", daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
+            self._wake()
         self._tell_places()
+
+    def try_adapter(self, ref: AdapterRef) -> None:
+        """Make the adapter resident now, loading the engine if need be; raises what that raises (AdapterError where it
+        does not fit or changes no logits). Goes before the line: it takes a moment."""
+        done: Future[None] = Future()
+        with self._changed:
+            self._trials.append((ref, done))
+            self._wake()
+        done.result()
+
+    def unload(self) -> bool:
+        """Let the engine go, so that its memory can be used by others; False while requests wait or run."""
+        with self._changed:
+            if self._line or self._trials or self._busy:
+                return False
+            self._engine = None
+            return True
+
+    def _wake(self) -> None:
+        """Called with the lock held."""
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._work, name="chat-engine", daemon=True)
+            self._thread.start()
+        self._changed.notify_all()
 
     def engine(self) -> Engine:
         """The loaded engine; loads it in the caller's thread if need be. Only for set-up and inspection."""
@@ -100,6 +125,7 @@ class Scheduler:
 
     def _work(self) -> None:
         while True:
+            self._run_trials()
             batch = self._next_batch()
             live = [ticket for ticket in batch if not ticket.is_cancelled()]
             for ticket in batch:
@@ -107,10 +133,25 @@ class Scheduler:
                     ticket.events.put(Cancelled("The analysis was cancelled."))
             if live:
                 self._run(live)
+            self._busy = False
+
+    def _run_trials(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._line or self._trials))
+            trials, self._trials = self._trials, []
+            self._busy = True
+        for ref, done in trials:
+            try:
+                self.engine().ensure_adapter(ref.name, ref.folder, ref.digest)
+                done.set_result(None)
+            except Exception as error:
+                done.set_exception(error)
 
     def _next_batch(self) -> list[Ticket]:
+        """Empty where only a trial was asked for."""
         with self._changed:
-            self._changed.wait_for(lambda: bool(self._line))
+            if not self._line:
+                return []
             first = self._line[0]
             until = time.monotonic() + COMPANION_WAIT_S
             while len(self._companions(first)) < first.together and (left := until - time.monotonic()) > 0:
@@ -123,7 +164,13 @@ class Scheduler:
         return batch
 
     def _companions(self, first: Ticket) -> list[Ticket]:
-        same = [ticket for ticket in self._line if ticket.group == first.group]
+        """Of one question; never two adapters of one name, one of which would answer for the other."""
+        digests: dict[str, str] = {}
+        same = []
+        for ticket in self._line:
+            ref = ticket.adapter_ref
+            if ticket.group == first.group and (ref is None or digests.setdefault(ref.name, ref.digest) == ref.digest):
+                same.append(ticket)
         return same[: max(first.together, 1)]
 
     def _run(self, batch: list[Ticket]) -> None:
@@ -134,7 +181,14 @@ class Scheduler:
             if not ready:
                 return
             results = engine.run(
-                first.clip_key, first.clips, first.turns, ready, first.generation, first.prefill, first.options
+                first.clip_key,
+                first.clips,
+                first.turns,
+                ready,
+                first.generation,
+                first.prefill,
+                first.options,
+                first.images,
             )
             for ticket, result in zip(ready, results, strict=True):
                 done = result.finish_reason != "cancelled"
