@@ -102,8 +102,18 @@ def read(path: Path, media_root: Path | None = None, *, check_media: bool = True
 
     Raises AnnotationError with every problem in ``problems``, each naming entry number and media file."""
     path = Path(path)
-    items = _load_list(path)
-    folder = path.parent.resolve()
+    entries, problems = parse(load_list(path), path.parent, media_root, check_media=check_media)
+    if problems:
+        more = f" and {len(problems) - 1} more problem(s)" if len(problems) > 1 else ""
+        raise AnnotationError(f"{path.name} cannot be used: {problems[0]}{more}.", tuple(problems))
+    return entries
+
+
+def parse(
+    items: Sequence[Any], folder: Path, media_root: Path | None = None, *, check_media: bool = True
+) -> tuple[list[Entry], list[str]]:
+    """The usable entries among ``items`` (JSON values of a file in ``folder``), and every problem of the others."""
+    folder = Path(folder).resolve()
     roots = [folder] if media_root is None else [Path(media_root).resolve(), folder]
     entries: list[Entry] = []
     problems: list[str] = []
@@ -112,10 +122,7 @@ def read(path: Path, media_root: Path | None = None, *, check_media: bool = True
         problems += found
         if entry is not None:
             entries.append(entry)
-    if problems:
-        more = f" and {len(problems) - 1} more problem(s)" if len(problems) > 1 else ""
-        raise AnnotationError(f"{path.name} cannot be used: {problems[0]}{more}.", tuple(problems))
-    return entries
+    return entries, problems
 
 
 def entry_for(
@@ -154,7 +161,8 @@ def write(path: Path, entries: Iterable[Entry | Mapping[str, Any]]) -> None:
         raise
 
 
-def _load_list(path: Path) -> list[Any]:
+def load_list(path: Path) -> list[Any]:
+    """The JSON list in ``path``; AnnotationError when there is none."""
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:

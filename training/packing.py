@@ -31,12 +31,14 @@ class Branch:
 @dataclass(frozen=True, slots=True, eq=False)
 class Packed:
     """``ids``: (L,) tokens; ``depth``: (L,) position of each within its own branch; ``mask``: (L, L) bool, row may
-    look at column. Loss terms, one for each answer token: ``source`` (N,) the place whose hidden state predicts it,
-    ``target`` (N,) the token, ``weight`` (N,), ``branch`` (N,) which branch it belongs to."""
+    look at column; ``paths``: the places of each branch's tokens in order. Loss terms, one for each answer token:
+    ``source`` (N,) the place whose hidden state predicts it, ``target`` (N,) the token, ``weight`` (N,), ``branch``
+    (N,) which branch it belongs to."""
 
     ids: Ints
     depth: Ints
     mask: NDArray[np.bool_]
+    paths: tuple[Ints, ...]
     source: Ints
     target: Ints
     weight: NDArray[np.float32]
@@ -74,6 +76,7 @@ def pack(branches: Sequence[Branch]) -> Packed:
         ids=np.concatenate(ids),
         depth=depth,
         mask=mask,
+        paths=tuple(paths),
         source=np.concatenate([path[b.start - 1 : -1] for path, b in zip(paths, branches, strict=True)]),
         target=np.concatenate([b.ids[b.start :] for b in branches]),
         weight=np.concatenate(

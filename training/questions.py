@@ -1,6 +1,6 @@
-"""A sample becomes branches: each way of asking about the clip, with the tokens of its answer.
+"""A sample becomes branches: each way of asking about its media, with the tokens of its answer.
 
-The tokens are those of serving: chat template, video tag replaced by what the processor writes for it, answer as
+The tokens are those of serving: chat template, media tags replaced by what the processor writes for it, answer as
 generation would produce it, terminator included. A conversation of several turns gives one branch for each answer.
 """
 
@@ -14,11 +14,12 @@ import numpy as np
 from agent.prompts import mounting_question
 from services.annotations import Turn
 from services.dialog import Dialog, Message, messages, mounting_target
+from services.errors import ModelError
 from services.schema import LABELS, Hit, Label
 from training.data import Sample
 from training.packing import Branch
 
-_TAG = re.compile(r"<video>\s*")
+_TAG = re.compile(r"<(video|image)>\s*")
 SCORED = "scored"
 """Name of the branches that only validation reads: the bare answer of each label, ``scored:<context>:<label>``."""
 
@@ -29,16 +30,17 @@ class Questions:
     def __init__(self, dialog: Dialog, bare_share: float) -> None:
         self._dialog = dialog
         self._bare = bare_share
-        self._tag: str = dialog.processor.video_token
+        tags = (dialog.processor.video_token, dialog.processor.image_token)
+        self._tags = re.compile("|".join(map(re.escape, tags)))
 
-    def branches(self, sample: Sample, expansion: str, cases: Sequence[Sequence[Hit]]) -> list[Branch]:
+    def branches(self, sample: Sample, expansions: Sequence[str], cases: Sequence[Sequence[Hit]]) -> list[Branch]:
         """Branches of ``sample``; their weights add up to 1. Mounting: one question for each of ``cases`` (an empty
         one asks without context); other tasks: one branch for each answer, as written, ``cases`` unused."""
         if sample.label is None:
-            return self._written(sample.conversations, expansion)
+            return self._written(sample.conversations, expansions)
         found: list[Branch] = []
         for shown in cases:
-            prompt = self._mounting_prompt(expansion, shown)
+            prompt = self._mounting_prompt(expansions, shown)
             forms: list[tuple[str, str | None, float]] = [("bare", None, self._bare)]
             if sample.reason:
                 forms.append(("reason", sample.reason, 1.0 - self._bare))
@@ -48,33 +50,43 @@ class Questions:
                 found.append(_branch(prompt, answer, weight / total / len(cases), f"{name}:{_mode(shown)}"))
         return [branch for branch in found if branch.weight > 0.0]
 
-    def scored(self, expansion: str, cases: Sequence[Sequence[Hit]]) -> list[Branch]:
+    def tokens(self, text: str) -> int:
+        """How many tokens ``text`` has."""
+        return len(self._dialog.tokenizer(text)["input_ids"])
+
+    def scored(self, expansions: Sequence[str], cases: Sequence[Sequence[Hit]]) -> list[Branch]:
         """The two complete continuations of each question, without weight in the loss."""
         return [
-            _branch(self._mounting_prompt(expansion, shown), self._answer(mounting_target(label, None)), 0.0, name)
+            _branch(self._mounting_prompt(expansions, shown), self._answer(mounting_target(label, None)), 0.0, name)
             for shown in cases
             for label in LABELS
             for name in [scored_name(_mode(shown), label)]
         ]
 
-    def _mounting_prompt(self, expansion: str, shown: Sequence[Hit]) -> list[int]:
+    def _mounting_prompt(self, expansions: Sequence[str], shown: Sequence[Hit]) -> list[int]:
         question = mounting_question("contrastive" if shown else "off", list(shown))
-        return self._prompt(messages(question), expansion)
+        return self._prompt(messages(question), expansions)
 
-    def _written(self, turns: Sequence[Turn], expansion: str) -> list[Branch]:
+    def _written(self, turns: Sequence[Turn], expansions: Sequence[str]) -> list[Branch]:
         history: list[Message] = []
         found: list[Branch] = []
         answers = sum(turn.role == "gpt" for turn in turns)
         for turn in turns:
             if turn.role == "gpt":
-                prompt = self._prompt(history, expansion)
+                prompt = self._prompt(history, expansions)
                 found.append(_branch(prompt, self._answer(turn.text), 1.0 / answers, "written"))
             history.append(_message(turn))
         return found
 
-    def _prompt(self, turns: Sequence[Message], expansion: str) -> list[int]:
+    def _prompt(self, turns: Sequence[Message], expansions: Sequence[str]) -> list[int]:
+        """Tokens up to the assistant's opening; the tags of ``turns`` become the first of ``expansions`` in order."""
         text = self._dialog.processor.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True)
-        ids: list[int] = self._dialog.tokenizer(text.replace(self._tag, expansion, 1))["input_ids"]
+        waiting = iter(expansions)
+        try:
+            whole = self._tags.sub(lambda _: next(waiting), text)
+        except StopIteration as error:
+            raise ModelError("A conversation has more media tags than media; mend its entry.") from error
+        ids: list[int] = self._dialog.tokenizer(whole)["input_ids"]
         return ids
 
     def _answer(self, text: str) -> list[int]:
@@ -95,9 +107,13 @@ def _branch(prompt: list[int], answer: list[int], weight: float, name: str) -> B
 
 
 def _message(turn: Turn) -> Message:
-    """One turn for the chat template: media first, as the source writes them."""
+    """One turn for the chat template, media where their tags stand."""
     if turn.role == "gpt":
         return {"role": "assistant", "content": [{"type": "text", "text": turn.text}]}
-    text, videos = _TAG.subn("", turn.text)
-    content = [{"type": "video"}] * videos + [{"type": "text", "text": text}]
+    content: list[dict[str, str]] = []
+    for number, part in enumerate(_TAG.split(turn.text)):  # text and kinds of media in turn
+        if number % 2:
+            content.append({"type": part})
+        elif part:
+            content.append({"type": "text", "text": part})
     return {"role": "user" if turn.role == "human" else "system", "content": content}

@@ -39,21 +39,22 @@ class Examples:
     cases: Cases
 
     def batch(self, samples: Sequence[Sample], epoch: int) -> Batch:
-        features = self.features.get(samples)
-        rows = [
-            self.questions.branches(sample, item.expansion, self.ways(sample, epoch))
-            for sample, item in zip(samples, features, strict=True)
-        ]
-        return self.collator(rows, features)
+        return self._collated(samples, epoch, scored=False)
 
     def validation_batch(self, samples: Sequence[Sample]) -> Batch:
         """As ``batch``, with both continuations of each mounting question for scoring."""
-        features = self.features.get(samples)
+        with torch.no_grad():
+            return self._collated(samples, VALIDATION_EPOCH, scored=True)
+
+    def _collated(self, samples: Sequence[Sample], epoch: int, *, scored: bool) -> Batch:
+        found = iter(self.features.get([medium for sample in samples for medium in sample.media]))
+        features = [[next(found) for _ in sample.media] for sample in samples]
         rows = []
-        for sample, item in zip(samples, features, strict=True):
-            ways = self.ways(sample, VALIDATION_EPOCH)
-            branches = self.questions.branches(sample, item.expansion, ways)
-            rows.append(branches + (self.questions.scored(item.expansion, ways) if sample.label else []))
+        for sample, media in zip(samples, features, strict=True):
+            expansions, ways = [item.expansion for item in media], self.ways(sample, epoch)
+            branches = self.questions.branches(sample, expansions, ways)
+            more = self.questions.scored(expansions, ways) if scored and sample.label else []
+            rows.append(branches + more)
         return self.collator(rows, features)
 
     def ways(self, sample: Sample, epoch: int) -> list[tuple[Hit, ...]]:
@@ -98,8 +99,7 @@ def losses(base: Base, batch: Batch) -> torch.Tensor:
             position_ids=batch.position_ids.to(base.device),
             attention_mask=mask,
             mm_token_type_ids=batch.mm_token_type_ids.to(base.device),
-            video_grid_thw=batch.grid.to(base.device),
-            mm_encoder_outputs={"video": encoder_output(batch.features, base)},
+            mm_encoder_outputs=encoder_outputs(batch.features, base),
             use_cache=False,
         )
         hidden = output.last_hidden_state.flatten(0, 1)[batch.source.to(base.device)]
@@ -107,10 +107,15 @@ def losses(base: Base, batch: Batch) -> torch.Tensor:
     return functional.cross_entropy(logits.float(), batch.target.to(base.device), reduction="none")
 
 
-def encoder_output(features: Sequence[ClipFeatures], base: Base) -> Any:
-    """Cached features in the shape in which the model's forward takes a vision tower's output."""
-    layers = range(features[0].deepstack.shape[0])
-    return SimpleNamespace(
-        pooler_output=[item.pooled.to(base.device, base.dtype) for item in features],
-        deepstack_features=[[item.deepstack[k].to(base.device, base.dtype) for item in features] for k in layers],
-    )
+def encoder_outputs(features: Sequence[ClipFeatures], base: Base) -> dict[str, Any]:
+    """Ready features in the shape in which the model's forward takes a vision tower's outputs, by kind."""
+    found = {}
+    for kind in ("image", "video"):
+        media = [item for item in features if item.kind == kind]
+        if media:
+            layers = range(media[0].deepstack.shape[0])
+            found[kind] = SimpleNamespace(
+                pooler_output=[item.pooled.to(base.device, base.dtype) for item in media],
+                deepstack_features=[[item.deepstack[k].to(base.device, base.dtype) for item in media] for k in layers],
+            )
+    return found

@@ -7,13 +7,15 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from services.annotations import MediaKind
 from services.errors import Cancelled, HerdLensError
-from services.schema import Sampling
+from services.schema import Frames, Sampling
 from services.video import VideoReader
 from training import checkpoints
 from training.data import Sample
@@ -45,7 +47,7 @@ def train(
     before anything is trained; Cancelled after Ctrl-C, SIGTERM or ``cancelled``, with all work saved for ``resume``;
     ResourceError when the disk is full, with the last checkpoint kept. How it ended is the last line of the run's log.
     """
-    with _ending_logged(config), _files(config) as read:
+    with _ending_logged(config), media_reader(config) as read:
         prepared = prepare(config, samples, validation, references, vectors, read, use_cache, report)
         run = Run(config, prepared, report, cancelled or threading.Event())
         run.start(resume)
@@ -78,12 +80,19 @@ def _ending_logged(config: TrainConfig) -> Iterator[None]:
 
 
 @contextmanager
-def _files(config: TrainConfig) -> Iterator[FrameReader]:
-    """Reads a file's frames as serving does: the clip's default window, the run's sampling."""
+def media_reader(config: TrainConfig) -> Iterator[FrameReader]:
+    """Reads a file's pictures as serving does: a clip's default window with the run's sampling, an image as it is."""
     sampling = Sampling(frames=config.frames, window_s=config.window_s)
     reader = VideoReader()
+    never = threading.Event()
+
+    def read(path: Path, kind: MediaKind) -> Frames:
+        if kind == "image":
+            return reader.open_still(str(path), sampling, never)[1]
+        return reader.open(str(path), sampling, None, never)[1]
+
     try:
-        yield lambda path: reader.open(str(path), sampling, None, threading.Event())[1]
+        yield read
     finally:
         reader.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText
@@ -11,12 +12,12 @@ from transformers import AutoModelForImageTextToText
 from agent.prompts import mounting_question
 from services.annotations import Turn
 from services.dialog import Dialog, messages, mounting_target
-from services.schema import Hit
+from services.schema import Frames, Hit
 from tests.training.tiny_bases import ARCHITECTURES
 from tests.training.toy_clips import REASONS, picture, toy
 from training.base import load_dialog
 from training.collator import Batch, Collator
-from training.data import Sample
+from training.data import Medium, Sample
 from training.features import ClipFeatures, Tower, expansion_for
 from training.questions import Questions
 from training.settings import TrainConfig
@@ -41,19 +42,24 @@ class Parts:
         config = TrainConfig(model=str(base), output=base, frames=4, min_pixels=16384, max_pixels=16384)
         self.dialog: Dialog = load_dialog(config)
         self.model = AutoModelForImageTextToText.from_pretrained(base, dtype=torch.float32).eval()
-        self.tower = Tower(self.model, self.dialog, lambda path: picture(0, "normal"), torch.float32)
+        self.tower = Tower(self.model, self.dialog, lambda path, kind: picture(0, "normal"), torch.float32)
         ids = self.model.config
         self.pad = self.dialog.tokenizer.pad_token_id
         self.collator = Collator(self.model, self.pad, ids.video_token_id, ids.image_token_id)
         self.questions = Questions(self.dialog, bare_share=0.5)
 
-    def features(self, *samples: Sample) -> list[ClipFeatures]:
-        return self.tower.encode([self.tower.frames(sample) for sample in samples])
+    def features(self, *samples: Sample) -> list[list[ClipFeatures]]:
+        return [
+            self.tower.encode([(medium.kind, self.tower.frames(medium)) for medium in sample.media])
+            for sample in samples
+        ]
 
     def batch(self, *samples: Sample) -> Batch:
         features = self.features(*samples)
         pairs = zip(samples, features, strict=True)
-        return self.collator([self.questions.branches(s, f.expansion, [(), SHOWN]) for s, f in pairs], features)
+        return self.collator(
+            [self.questions.branches(s, [m.expansion for m in f], [(), SHOWN]) for s, f in pairs], features
+        )
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +87,78 @@ def test_the_loss_stands_on_exactly_the_answers_with_their_terminator(parts: Par
     reason = f"{REASONS['mounting']}\nStatus: Mounting<|im_end|>"
     bare = "Status: Mounting<|im_end|>"
     assert answers(parts, batch) == [bare, reason, bare, reason, "There are two.<|im_end|>", "It is day.<|im_end|>"]
+
+
+MIXED = (
+    Turn("system", "You look at barns."),
+    Turn("human", "<image>\n<image>What spoils these?"),
+    Turn("gpt", "Blur, severity 2."),
+    Turn("human", "And this clip <video> or this <image>?"),
+    Turn("gpt", "Nothing."),
+    Turn("human", "Sure?"),
+    Turn("gpt", "Yes."),
+)
+
+
+def mixed(seed: int = 0) -> Sample:
+    """Three images of different sizes and a clip in one conversation."""
+
+    def still(number: int, height: int, width: int) -> Medium:
+        rgb = np.random.default_rng(seed + number).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
+        return Medium(digest=f"{seed}-{number}", kind="image", frames=lambda: Frames(rgb, np.zeros(1)))
+
+    clip = Medium(digest=f"{seed}-clip", frames=lambda: picture(seed, "mounting"))
+    media = (still(1, 128, 128), still(2, 96, 192), clip, still(3, 300, 200))
+    return Sample(digest=f"mixed {seed}", media=media, conversations=MIXED)
+
+
+def test_labels_of_a_mixed_batch_decode_to_exactly_the_answers(parts: Parts) -> None:
+    batch = parts.batch(mixed(), toy(1, "mounting"), mixed(9))
+    reason = f"{REASONS['mounting']}\nStatus: Mounting<|im_end|>"
+    bare = "Status: Mounting<|im_end|>"
+    turns = ["Blur, severity 2.<|im_end|>", "Nothing.<|im_end|>", "Yes.<|im_end|>"]
+    assert answers(parts, batch) == [*turns, bare, reason, bare, reason, *turns]
+    assert [item.kind for item in batch.features[:4]] == ["image", "image", "video", "image"]
+    kinds = parts.model.config.image_token_id, parts.model.config.video_token_id
+    for kind, token in zip(("image", "video"), kinds, strict=True):
+        places = sum(len(item.pooled) for item in batch.features if item.kind == kind)
+        assert int((batch.input_ids == token).sum()) == places
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_losses_of_a_mixed_conversation_are_those_of_the_stock_model_given_pixels(
+    each: dict[str, Parts], architecture: str
+) -> None:
+    parts = each[architecture]
+    sample = mixed()
+    batch = parts.batch(toy(1, "normal"), sample)
+    seen = [parts.tower.frames(medium) for medium in sample.media]
+    turns = [
+        {"role": "system", "content": [{"type": "text", "text": "You look at barns."}]},
+        *messages("What spoils these?", videos=0, images=2),
+        {"role": "assistant", "content": [{"type": "text", "text": "Blur, severity 2."}]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "And this clip "},
+                {"type": "video"},
+                {"type": "text", "text": "or this "},
+                {"type": "image"},
+                {"type": "text", "text": "?"},
+            ],
+        },
+    ]
+    served = parts.dialog.prompt(turns, [seen[2]], [seen[n].rgb[0] for n in (0, 1, 3)])
+    answer = parts.dialog.answer_ids("Nothing.")
+    types = torch.cat([served["mm_token_type_ids"].long(), torch.zeros_like(answer)], dim=1)
+    served |= {"input_ids": torch.cat([served["input_ids"], answer], dim=1), "mm_token_type_ids": types}
+    served.pop("attention_mask")
+    with torch.no_grad():
+        logits = parts.model(**served).logits[0, -answer.shape[1] - 1 : -1]
+        alone = torch.nn.functional.cross_entropy(logits, answer[0], reduction="none")
+        packed = packed_losses(parts, batch)
+    mine = next(n for n in range(len(batch.branches)) if answers(parts, batch)[n] == "Nothing.<|im_end|>")
+    torch.testing.assert_close(packed[batch.branch == mine], alone, rtol=1e-4, atol=1e-4)
 
 
 def test_each_loss_term_reads_the_place_before_its_token(parts: Parts) -> None:
@@ -112,7 +190,7 @@ def test_tokens_types_and_positions_are_those_of_serving(parts: Parts, shown: tu
     )[0]
 
     features = parts.features(sample)
-    branches = parts.questions.branches(sample, features[0].expansion, [shown])
+    branches = parts.questions.branches(sample, [features[0][0].expansion], [shown])
     batch = parts.collator([branches], features)
     longest = max(range(len(branches)), key=lambda n: len(branches[n].ids))
     last = batch.source[batch.branch == longest][-1]
@@ -164,5 +242,5 @@ def packed_losses(parts: Parts, batch: Batch) -> torch.Tensor:
 
 
 def test_the_expansion_of_features_from_elsewhere_is_the_processors(parts: Parts) -> None:
-    made = parts.features(toy(5, "normal"))[0]
+    made = parts.features(toy(5, "normal"))[0][0]
     assert expansion_for(parts.dialog, picture(5, "normal").pts_s, made.grid) == made.expansion

@@ -167,19 +167,19 @@ def test_cached_features_are_those_of_the_tower_and_outlive_damage(settings: Set
     config = settings()
     dialog = load_dialog(config)
     base = load_base(config, dialog)
-    tower = Tower(base.model, dialog, lambda path: picture(0, "normal"), torch.float32)
+    tower = Tower(base.model, dialog, lambda path, kind: picture(0, "normal"), torch.float32)
     sample = toy(7, "mounting")
     folder = cache_folder(tmp_path, base.model, dialog, torch.float32)
-    live = LiveFeatures(tower).get([sample])[0]
+    live = LiveFeatures(tower).get(sample.media)[0]
     CachedFeatures(folder, tower).fill([sample])
     stored = next(folder.iterdir())
     assert stored.stem == sample.digest
     again = CachedFeatures(folder, tower)
-    assert torch.equal(again.get([sample])[0].pooled, live.pooled)
-    assert torch.equal(again.get([sample])[0].deepstack, live.deepstack)
+    assert torch.equal(again.get(sample.media)[0].pooled, live.pooled)
+    assert torch.equal(again.get(sample.media)[0].deepstack, live.deepstack)
     assert (again.hits, again.misses) == (2, 0)
     stored.write_bytes(stored.read_bytes()[:100])
-    assert torch.equal(again.get([sample])[0].pooled, live.pooled)
+    assert torch.equal(again.get(sample.media)[0].pooled, live.pooled)
     assert again.misses == 1
 
 
