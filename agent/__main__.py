@@ -62,6 +62,7 @@ class RetrievalOption(StrEnum):
 
 class TaskOption(StrEnum):
     mounting = "mounting"
+    quality = "quality"
 
 
 ProfileOption = Annotated[str | None, typer.Option("--profile", help="Profile; default HERDLENS_PROFILE or demo.")]
@@ -70,11 +71,13 @@ VerboseOption = Annotated[bool, typer.Option("--verbose", help="Say on standard 
 
 @app.command()
 def analyze(
-    clips: Annotated[list[str], typer.Argument(metavar="CLIP…", help="Video files.")],
+    clips: Annotated[list[str], typer.Argument(metavar="CLIP…", help="Video files; for quality pictures too.")],
     variant: Annotated[VariantOption, typer.Option(help="Which model answers.")] = VariantOption.both,
     retrieval: Annotated[RetrievalOption | None, typer.Option(help="How reference clips are used.")] = None,
     adapter: Annotated[str | None, typer.Option(help="Name of the adapter that 'tuned' runs with.")] = None,
-    task: Annotated[TaskOption, typer.Option(help="What is asked.")] = TaskOption.mounting,
+    task: Annotated[TaskOption, typer.Option(help="What is asked: is a cow mounting, or how good the picture is.")] = (
+        TaskOption.mounting
+    ),
     start: Annotated[float | None, typer.Option(help="Look from this second on.")] = None,
     length: Annotated[float | None, typer.Option(help="Look at this many seconds.")] = None,
     profile: ProfileOption = None,
@@ -82,7 +85,6 @@ def analyze(
     verbose: VerboseOption = False,
 ) -> None:
     """Analyse clips and print the verdict on each."""
-    del task  # mounting is the only task so far; the option's values say so
     window = _window(start, length)
     service = _service(profile, verbose)
     from agent import console
@@ -95,7 +97,8 @@ def analyze(
     variants = VARIANTS[variant]
     status = 0
     for path in clips:
-        request = Request(path, variants, retrieval.value if retrieval else service.profile.retrieval, adapter, window)
+        mode = retrieval.value if retrieval else service.profile.retrieval
+        request = Request(path, variants, mode, adapter, window, task.value)
         for event in run(request, service, cancelled):
             if isinstance(event, Finished):
                 report = event.report

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from services.schema import Report
+from services.schema import DEGRADATION_WORDS, Report
 
-WORDS = {"mounting": "Mounting", "normal": "Normal", "unclear": "Unclear"}
+WORDS = {"mounting": "Mounting", "normal": "Normal", "unclear": "Unclear", **DEGRADATION_WORDS}
 
 
 def lines(report: Report) -> Iterator[str]:
     """The lines of one report, most important first."""
+    yield from _quality(report) if report.task == "quality" else _mounting(report)
+    span = report.clip.window
+    if span.length_s:
+        yield f"  Looked at {span.start_s:.1f}–{span.end_s:.1f} s of {report.clip.duration_s:.1f} s; {_times(report)}"
+    else:
+        yield f"  Looked at one picture; {_times(report)}"
+    for warning in report.warnings:
+        yield f"  Note: {warning}"
+
+
+def _mounting(report: Report) -> Iterator[str]:
     chance = "" if report.p_mounting is None else f" (probability of mounting {report.p_mounting:.0%})"
     yield f"{report.clip.path}: Verdict: {WORDS[report.verdict]}{chance}"
     if report.reason:
@@ -25,10 +36,29 @@ def lines(report: Report) -> Iterator[str]:
         yield f"  {name}: {WORDS[variant.verdict]}, {score}, text {variant.text_verdict}, {variant.seconds:.1f} s"
     for hit in report.neighbours[:3]:
         yield f"  Similar ({hit.similarity:.2f}, {hit.label}): {hit.description}"
-    span = report.clip.window
-    yield f"  Looked at {span.start_s:.1f}–{span.end_s:.1f} s of {report.clip.duration_s:.1f} s; {_times(report)}"
-    for warning in report.warnings:
-        yield f"  Note: {warning}"
+
+
+def _quality(report: Report) -> Iterator[str]:
+    yield f"{report.clip.path}: Picture quality: {_graded(report.verdict, report.severity)}"
+    if report.reason:
+        yield f"  Advice: {report.reason}"
+    yield f"  Decided by: {report.decided_by.rule}, {report.decided_by.variant} model"
+    for variant in report.variants:
+        name = variant.name if variant.adapter is None else f"{variant.name} ({variant.adapter})"
+        if variant.error:
+            yield f"  {name}: failed: {variant.error}"
+            continue
+        score = "no score" if not variant.class_scores else f"score {max(variant.class_scores.values()):.2f}"
+        found = _graded(variant.verdict, variant.severity)
+        yield f"  {name}: {found}, {score}, text {variant.text_verdict}, {variant.seconds:.1f} s"
+    measured = report.quality
+    yield f"  Measured: {_graded(measured.grade.kind, measured.grade.severity)}, score {measured.score:.2f}"
+    for finding in measured.findings:
+        yield f"    {finding.text}"
+
+
+def _graded(kind: str, severity: int | None) -> str:
+    return f"{WORDS[kind]}, severity {severity} of 4" if severity else WORDS[kind]
 
 
 def _times(report: Report) -> str:

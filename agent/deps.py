@@ -18,6 +18,7 @@ from services.schema import (
     Novelty,
     Quality,
     RetrievalMode,
+    Task,
     VariantName,
     Window,
 )
@@ -46,8 +47,9 @@ class AnalysisServices(Protocol):
     def notice(self) -> str | None:
         """A sentence every report of this profile carries (what the demo model is), or None."""
 
-    def open_clip(self, path: str, window: Window | None, cancelled: Cancellation) -> Clip:
-        """Probe, validate and decode once; the frames stay with the service under ``clip.key``."""
+    def open_clip(self, path: str, window: Window | None, cancelled: Cancellation, *, task: Task = "mounting") -> Clip:
+        """Probe, validate and decode once; the frames stay with the service under ``clip.key``. The task ``quality``
+        takes single pictures too."""
 
     def measure_quality(self, clip: Clip) -> Quality: ...
 
@@ -56,13 +58,15 @@ class AnalysisServices(Protocol):
     def frame_times(self, clip: Clip) -> tuple[float, ...]:
         """Presentation times of the sampled frames, seconds from the first frame of the file."""
 
-    def preprocessing_digest(self) -> str: ...
+    def preprocessing_digest(self, task: Task = "mounting") -> str: ...
 
     def find_references(self, clip: Clip, mode: RetrievalMode) -> Neighbourhood: ...
 
-    def adapter_for(self, variant: VariantName, adapter: str | None) -> tuple[str | None, tuple[str, ...]]:
+    def adapter_for(
+        self, variant: VariantName, adapter: str | None, *, task: Task = "mounting"
+    ) -> tuple[str | None, tuple[str, ...]]:
         """The adapter that ``variant`` runs with (None for base) and sentences the report must carry about it.
-        Raises AdapterError if it cannot be used on this base."""
+        Raises AdapterError if it cannot be used on this base or was trained for another task."""
 
     def ask(
         self,
@@ -75,8 +79,10 @@ class AnalysisServices(Protocol):
         on_token: TokenSink,
         on_place: Callable[[int], None],
         cancelled: Cancellation,
+        task: Task = "mounting",
     ) -> Answer:
-        """Generate and score. ``together``: how many variants of this question come at once (they share one
+        """Generate and score the answers of ``task``; ``quality`` is asked about pictures in native resolution, not
+        about the video. ``together``: how many variants of this question come at once (they share one
         batch); ``on_place`` hears the place in line (0: running)."""
 
     def calibration(self, mode: RetrievalMode, variant: VariantName, adapter: str | None) -> Calibration | None:

@@ -1,8 +1,8 @@
 """What happens during an analysis, as typed events; ``analyze`` turns the graph's streams into them.
 
 Browser and command line read only these. Order: ``StepStarted(inspect)`` … ``StepFinished(inspect)``, the same
-for retrieve, then classify (tokens of both variants interleave), then report, then exactly one of
-``Finished`` and ``Failed``.
+for retrieve (the quality task has no such step), then classify (tokens of both variants interleave), then report, then
+exactly one of ``Finished`` and ``Failed``.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from services.schema import Clip, Neighbourhood, Quality, Report, VariantName
+from services.schema import Clip, Neighbourhood, Quality, Report, Task, VariantName
 
 Step = Literal["inspect", "retrieve", "classify", "report"]
 STEPS: tuple[Step, ...] = ("inspect", "retrieve", "classify", "report")
+STEPS_OF: dict[Task, tuple[Step, ...]] = {"mounting": STEPS, "quality": ("inspect", "classify", "report")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The analysis as a LangGraph ``StateGraph``, and ``analyze``, which runs it and yields typed events.
 
-START → inspect → retrieve → classify (one branch per variant) → report → END
+mounting: START → inspect → retrieve → classify (one branch per variant) → report → END
+quality:  START → inspect → grade (one branch per variant) → quality_report → END
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-from agent import nodes
+from agent import nodes, quality_nodes
 from agent.deps import AnalysisServices, Cancellation, RunContext
 from agent.events import Event, Failed, Finished
 from agent.state import AnalysisState
@@ -32,11 +33,15 @@ def build_graph(
     graph.add_node("retrieve", nodes.retrieve)
     graph.add_node("classify", nodes.classify)
     graph.add_node("report", nodes.report)
+    graph.add_node("grade", quality_nodes.grade)
+    graph.add_node("quality_report", quality_nodes.report)
     graph.add_edge(START, "inspect")
-    graph.add_edge("inspect", "retrieve")
+    graph.add_conditional_edges("inspect", quality_nodes.route, ["retrieve", "grade"])
     graph.add_conditional_edges("retrieve", nodes.fan_out, ["classify"])
     graph.add_edge("classify", "report")
     graph.add_edge("report", END)
+    graph.add_edge("grade", "quality_report")
+    graph.add_edge("quality_report", END)
     return graph.compile(checkpointer=checkpointer)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from agent.events import Inspected, QueuePlace, Retrieved, StepFinished, StepSta
 from agent.prompts import mounting_question
 from agent.state import AnalysisState, ClassifyTask
 from services.errors import Cancelled, HerdLensError, ModelError
-from services.schema import Answer, Calibration, Decision, Novelty, Quality, Report, VariantResult
+from services.schema import Answer, Calibration, Decision, Novelty, Quality, Report, Task, VariantName, VariantResult
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def inspect(state: AnalysisState, runtime: Runtime[RunContext]) -> dict[str, Any
     services, emit = runtime.context.services, runtime.stream_writer
     request, started = state["request"], time.perf_counter()
     emit(StepStarted("inspect"))
-    clip = services.open_clip(request.path, request.window, runtime.context.cancelled)
+    clip = services.open_clip(request.path, request.window, runtime.context.cancelled, task=request.task)
     quality = services.measure_quality(clip)
     times = services.frame_times(clip)
     seconds = time.perf_counter() - started
@@ -88,24 +88,30 @@ def fan_out(state: AnalysisState, runtime: Runtime[RunContext]) -> Sequence[Send
 
 def classify(state: ClassifyTask, runtime: Runtime[RunContext]) -> dict[str, Any]:
     """Ask the vision-language model: stream its text, then score both continuations of ``Status:``."""
+    hood = state["neighbourhood"]
+    return ask(state, runtime, mounting_question(hood.mode, hood.shown), "mounting")
+
+
+def ask(state: ClassifyTask, runtime: Runtime[RunContext], question: str, task: Task) -> dict[str, Any]:
+    """One variant's answer to ``question``; a variant that fails answers with the reason."""
     services, emit = runtime.context.services, runtime.stream_writer
     variant, started = state["variant"], time.perf_counter()
     _stop_if_cancelled(runtime)
     emit(StepStarted("classify", variant))
-    hood = state["neighbourhood"]
     adapter: str | None = None
     warnings: tuple[str, ...] = ()
     try:
-        adapter, warnings = services.adapter_for(variant, state["adapter"])
+        adapter, warnings = services.adapter_for(variant, state["adapter"], task=task)
         answer = services.ask(
             state["clip"],
             variant,
             adapter,
-            mounting_question(hood.mode, hood.shown),
+            question,
             together=state["together"],
             on_token=lambda channel, text: emit(Token(variant, channel, text)),
             on_place=lambda place: emit(QueuePlace(variant, place)),
             cancelled=runtime.context.cancelled,
+            task=task,
         )
     except Cancelled:
         raise
@@ -126,8 +132,7 @@ def report(state: AnalysisState, runtime: Runtime[RunContext]) -> dict[str, Any]
     emit(StepStarted("report"))
     request, answers = state["request"], {answer.name: answer for answer in state["answers"]}
     hood, quality, novelty = state["neighbourhood"], state["quality"], state["novelty"]
-    if all(answer.error for answer in answers.values()):
-        raise ModelError(" ".join(dict.fromkeys(answer.error or "" for answer in answers.values())))
+    require_one(answers)
 
     warnings = list(state.get("warnings", []))
     judged: dict[str, tuple[VariantResult, verdict.Judgement]] = {}
@@ -148,9 +153,8 @@ def report(state: AnalysisState, runtime: Runtime[RunContext]) -> dict[str, Any]
         judged[name] = (_variant_result(answer, text, judgement), judgement)
         warnings += _variant_warnings(answer, text)
 
-    speaker = next(name for name in ("tuned", "base") if name in judged and not answers[name].error)
-    if "tuned" in judged and speaker == "base":
-        warnings.append("The tuned model failed, so the base model's answer decides.")
+    speaker, stands_in = speaker_of(answers)
+    warnings += stands_in
     result, judgement = judged[speaker]
     if services.notice:
         warnings.append(services.notice)
@@ -174,6 +178,21 @@ def report(state: AnalysisState, runtime: Runtime[RunContext]) -> dict[str, Any]
     )
     emit(StepFinished("report", 0.0))
     return {"report": finished}
+
+
+def require_one(answers: Mapping[VariantName, Answer]) -> None:
+    """Raise ModelError with every reason where no variant answered."""
+    if all(answer.error for answer in answers.values()):
+        raise ModelError(" ".join(dict.fromkeys(answer.error or "" for answer in answers.values())))
+
+
+def speaker_of(answers: Mapping[VariantName, Answer]) -> tuple[VariantName, list[str]]:
+    """The variant that speaks for the clip, and a warning where it stands in for another."""
+    names: tuple[VariantName, ...] = ("tuned", "base")
+    speaker = next(name for name in names if name in answers and not answers[name].error)
+    if "tuned" in answers and speaker == "base":
+        return speaker, ["The tuned model failed, so the base model's answer decides."]
+    return speaker, []
 
 
 def _reason(result: VariantResult, quality: Quality, novelty: Novelty) -> str:

@@ -38,8 +38,8 @@ class AnalysisState(TypedDict, total=False):
     """report: the result."""
 
 
-class ClassifyTask(TypedDict):
-    """What ``Send`` hands to one branch of classify."""
+class ClassifyTask(TypedDict, total=False):
+    """What ``Send`` hands to one branch of classify; without a ``neighbourhood`` for the task ``quality``."""
 
     clip: Clip
     neighbourhood: Neighbourhood

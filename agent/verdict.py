@@ -42,7 +42,7 @@ def reason_of(answer: str) -> str:
     return " ".join(text.split())
 
 
-def softmax_mounting(scores: tuple[float, float]) -> float:
+def softmax_mounting(scores: tuple[float, ...]) -> float:
     """p(mounting) from the summed log-probabilities (mounting, normal) of the two complete continuations."""
     return 1.0 / (1.0 + math.exp(max(-700.0, min(700.0, scores[1] - scores[0]))))
 
@@ -70,7 +70,7 @@ class Judgement:
 
 
 def judge(
-    scores: tuple[float, float] | None,
+    scores: tuple[float, ...] | None,
     text: TextVerdict,
     vote: float | None,
     calibration: Calibration,

@@ -20,7 +20,7 @@ import torch
 from langchain_core.messages import HumanMessage
 from numpy.typing import NDArray
 
-from services import quality, video
+from services import quality, task_media, video
 from services.adapters import AdapterRecord, AdapterRegistry, check_base
 from services.annotations import read as read_annotations
 from services.calibration import CalibrationFile, read_calibration
@@ -28,7 +28,7 @@ from services.chat.engine import Engine, Generation, load_engine
 from services.chat.scheduler import AdapterRef, Scheduler
 from services.chat.transformers_chat import TransformersChat
 from services.clip_sources import SampleClip, media_files
-from services.dialog import STATUS, STATUS_WORDS, resize
+from services.dialog import STATUS, resize, resize_image
 from services.embedder import Embedder
 from services.errors import AdapterError, AnnotationError, Cancelled, HerdLensError, ModelError
 from services.history import History
@@ -46,6 +46,7 @@ from services.schema import (
     Novelty,
     Quality,
     RetrievalMode,
+    Task,
     VariantName,
     Window,
 )
@@ -53,6 +54,7 @@ from services.settings import ROOT, Profile, Settings, load_settings, located, p
 from services.training_runs import TrainingRuns
 from services.training_set import TrainingClip, annotated_clips, once, own_clips
 from services.video_link import Cancellation
+from services.video_still import PICTURE, is_still
 
 log = logging.getLogger(__name__)
 
@@ -204,8 +206,13 @@ class ModelService:
     def notice(self) -> str | None:
         return self.profile.notice
 
-    def open_clip(self, path: str, window: Window | None, cancelled: Cancellation) -> Clip:
-        clip, frames = self.reader.open(path, self.profile.sampling, window, cancelled)
+    def open_clip(
+        self, path: str, window: Window | None, cancelled: Cancellation, *, task: Task = "mounting"
+    ) -> Clip:
+        if task == "quality" and is_still(path):
+            clip, frames = self.reader.open_still(path, self.profile.sampling, cancelled)
+        else:
+            clip, frames = self.reader.open(path, self.profile.sampling, window, cancelled)
         self._hold(clip, frames)
         return clip
 
@@ -221,8 +228,8 @@ class ModelService:
     def frame_times(self, clip: Clip) -> tuple[float, ...]:
         return tuple(round(float(t), 3) for t in self._opened(clip).frames.pts_s)
 
-    def preprocessing_digest(self) -> str:
-        return self.engine.dialog.rule.digest
+    def preprocessing_digest(self, task: str = "mounting") -> str:
+        return task_media.contract_of(self.engine.dialog.rule, task).digest
 
     def find_references(self, clip: Clip, mode: RetrievalMode) -> Neighbourhood:
         if mode == "off":
@@ -230,10 +237,12 @@ class ModelService:
         vector = self._embedding(self._opened(clip))
         return self.library.neighbourhood(vector, mode, self.profile.neighbours, exclude_sha256=clip.sha256)
 
-    def adapter_for(self, variant: VariantName, adapter: str | None) -> tuple[str | None, tuple[str, ...]]:
+    def adapter_for(
+        self, variant: VariantName, adapter: str | None, *, task: Task = "mounting"
+    ) -> tuple[str | None, tuple[str, ...]]:
         if variant == "base":
             return None, ()
-        record, warnings = self._adapter_record(adapter)
+        record, warnings = self._adapter_record(adapter, task)
         return record.name, tuple(warnings)
 
     def ask(
@@ -247,17 +256,15 @@ class ModelService:
         on_token: Callable[[str, str], None],
         on_place: Callable[[int], None],
         cancelled: Cancellation,
+        task: Task = "mounting",
     ) -> Answer:
         reference = None
         if adapter is not None:
             record = self.adapters.get(adapter)
             reference = AdapterRef(record.name, record.folder, record.digest)
         started = time.perf_counter()
-        held = self._opened(clip)
-        content: list[str | dict[str, object]] = [
-            {"type": "video", "key": clip.key, "frames": held.frames},
-            {"type": "text", "text": question},
-        ]
+        shown = task_media.media(task, clip, self._opened(clip).frames, self.engine.dialog.rule)
+        content = [*shown, {"type": "text", "text": question}]
         texts: dict[str, list[str]] = {"reasoning": [], "answer": []}
         result: dict[str, object] = {}
         for chunk in self.chat.stream(
@@ -265,7 +272,7 @@ class ModelService:
             adapter=reference,
             together=together,
             prefill=STATUS,
-            options=tuple(f" {word}" for word in STATUS_WORDS.values()),
+            options=task_media.options(task),
             cancelled=cancelled.is_set,
         ):
             channel = chunk.additional_kwargs.get("channel")
@@ -318,6 +325,12 @@ class ModelService:
     def frame_jpegs(self, clip: Clip) -> list[bytes]:
         """The sampled frames as the model saw them (after the common resize), JPEG."""
         return [_jpeg(picture) for picture in self._opened(clip).resized]
+
+    def view_jpegs(self, clip: Clip) -> list[bytes]:
+        """The pictures that the quality task showed the model (after the common resize), JPEG."""
+        rule = self.engine.dialog.rule
+        seen = (resize_image(view, rule) for view in task_media.shown(self._opened(clip).frames, rule))
+        return [_jpeg(picture.permute(1, 2, 0).contiguous().numpy()) for picture in seen]
 
     def playable(self, clip_path: str, window: Window | None = None) -> tuple[Path, float]:
         """A file that a browser plays, and the second of the clip at which it begins: the clip itself, or its H.264
@@ -432,6 +445,8 @@ class ModelService:
             held = self._open.get(clip.key)
         if held is not None:
             return held
+        if clip.container == PICTURE:
+            return self._hold(clip, self.reader.open_still(clip.path, self.profile.sampling, threading.Event())[1])
         return self._hold(clip, self.reader.open(clip.path, self.profile.sampling, clip.window, threading.Event())[1])
 
     def _hold(self, clip: Clip, frames: Frames) -> _Open:
@@ -450,15 +465,21 @@ class ModelService:
             held.embedding = self.embedder.embed(held.frames)
         return held.embedding
 
-    def _adapter_record(self, name: str | None) -> tuple[AdapterRecord, list[str]]:
-        """The adapter called ``name`` (None: the profile's), checked against this base, and what to warn of."""
-        wanted = name or self.profile.tuned
+    def _adapter_record(self, name: str | None, task: Task) -> tuple[AdapterRecord, list[str]]:
+        """The adapter called ``name`` (None: the profile's for ``task``), checked against this base, and what to warn
+        of."""
+        wanted = name or self.profile.tuned_for(task)
         if wanted is None:
             raise AdapterError(
-                f"The profile {self.profile.name!r} has no tuned adapter; train one or add one with "
-                "'python -m agent adapters add'."
+                f"The profile {self.profile.name!r} has no tuned adapter for the task {task!r}; train one or add one "
+                "with 'python -m agent adapters add'."
             )
         record = self.adapters.get(wanted)
+        if record.task != task:
+            raise AdapterError(
+                f"The adapter {record.name!r} was trained for the task {record.task!r}, not for {task!r}; choose "
+                "another adapter or task."
+            )
         return record, self._fits(record)
 
     def _fits(self, record: AdapterRecord) -> list[str]:
@@ -468,7 +489,7 @@ class ModelService:
             base_model=self.identity.model,
             architecture=self.identity.architecture,
             weights=self.identity.weights,
-            preprocessing=self.preprocessing_digest(),
+            preprocessing=self.preprocessing_digest(record.task),
             compatible_bases=self.profile.compatible_bases,
         )
 

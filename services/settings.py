@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.errors import SettingsError
-from services.schema import RetrievalMode, Sampling
+from services.schema import RetrievalMode, Sampling, Task
 
 ROOT = Path(__file__).resolve().parent.parent
 """The project's folder; ``assets/`` paths in profiles resolve against it."""
@@ -26,7 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 class Profile(BaseModel):
     """One profile. ``scoring``: ``direct`` reads the two continuations right after the question; ``after_reasoning``
-    after the generated reasoning (models that think). ``neighbours`` is k of the vote. ``cpu_threads`` limits torch in
+    after the generated reasoning (models that think). ``tuned`` and ``tuned_quality`` name the adapters of the tasks
+    mounting and quality. ``neighbours`` is k of the vote. ``cpu_threads`` limits torch in
     this process (None: its own choice): matrices of the tiny demo model are too small to share between cores."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,6 +39,7 @@ class Profile(BaseModel):
     embedder: str
     adapters: tuple[str, ...] = ()
     tuned: str | None = None
+    tuned_quality: str | None = None
     library: str | None = None
     calibration: str | None = None
     compatible_bases: tuple[str, ...] = ()
@@ -57,6 +59,10 @@ class Profile(BaseModel):
     scoring: Literal["direct", "after_reasoning"] = "direct"
     retrieval: RetrievalMode = "contrastive"
     neighbours: int = Field(default=9, ge=1)
+
+    def tuned_for(self, task: Task) -> str | None:
+        """The adapter that ``tuned`` runs with when none is named."""
+        return self.tuned if task == "mounting" else self.tuned_quality
 
     @property
     def sampling(self) -> Sampling:

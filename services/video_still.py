@@ -20,6 +20,8 @@ from services.video_probe import Limits, check_picture_size
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 SUFFIXES = ("jpg", "jpeg", "png", "webp")
+PICTURE = "picture"
+"""What ``schema.Clip.container`` says of a single picture."""
 MAX_BYTES = 100 * 2**20
 
 

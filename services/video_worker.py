@@ -36,7 +36,7 @@ from services.video_names import shown_name
 from services.video_probe import Limits
 from services.video_proxy import write_proxy
 from services.video_sampling import sample
-from services.video_still import read_still
+from services.video_still import PICTURE, read_still
 
 MEMORY_TEXT = "needs more memory to decode than HerdLens allows it; convert it to MP4 (H.264) in 1080p and try again."
 
@@ -115,7 +115,7 @@ def _still(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
     channel.send({"is": "shape", "frames": 1, "height": high, "width": wide})
     channel.send({"is": "picture", "slots": [0], "pts_s": 0.0}, still.rgb.reshape(-1).data)
     told = {"width": still.width, "height": still.height, "codec": still.codec, "warnings": still.warnings}
-    return told | {"duration_s": 0.0, "fps": (0, 1), "container": "picture", "window": (0.0, 0.0), "filled": []}
+    return told | {"duration_s": 0.0, "fps": (0, 1), "container": PICTURE, "window": (0.0, 0.0), "filled": []}
 
 
 def _proxy(job: dict[str, Any], channel: Channel) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from transformers.cache_utils import DynamicCache
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
 from services.chat.streaming import RowStreamer
-from services.dialog import Dialog, Message, contract
+from services.dialog import Dialog, Message, Picture, contract
 from services.errors import AdapterError, ModelError
 from services.schema import Frames, Sampling
 
@@ -98,7 +98,7 @@ class Engine:
         self._model = model.eval()
         self.dialog = dialog
         self.counts = Counts()
-        self._vision: OrderedDict[str, tuple[Any, torch.Tensor]] = OrderedDict()
+        self._vision: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._vision_limit = vision_cache
         self._adapters: dict[str, str] = {}
 
@@ -153,10 +153,12 @@ class Engine:
         generation: Generation,
         prefill: str = "",
         options: Sequence[str] = (),
+        images: Sequence[Picture] = (),
     ) -> list[RowResult]:
         """Score ``options`` after ``prefill`` and generate an answer, for every row. Sampling aside, a row's result
-        does not depend on its companions. Raises ModelError when the model fails."""
-        inputs, features = self._prepare(clip_key, clips, turns)
+        does not depend on its companions. ``clip_key`` names what ``clips`` and ``images`` show: their vision features
+        are kept under it. Raises ModelError when the model fails."""
+        inputs, features = self._prepare(clip_key, clips, images, turns)
         n, length = len(rows), inputs["input_ids"].shape[1]
         ids = inputs["input_ids"].expand(n, -1)
         names = self._names(rows)
@@ -192,20 +194,30 @@ class Engine:
             for row, tokens, score in zip(rows, generated, scores, strict=True)
         ]
 
-    def _prepare(self, key: str, clips: Sequence[Frames], turns: Sequence[Message]) -> tuple[dict[str, Any], Any]:
-        inputs = {name: value.to(self.device) for name, value in self.dialog.prompt(turns, clips).items()}
-        if not clips:
-            return inputs, None
+    def _prepare(
+        self, key: str, clips: Sequence[Frames], images: Sequence[Picture], turns: Sequence[Message]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The processor's inputs, and the vision tower's output for each kind of media that is there."""
+        inputs = {name: value.to(self.device) for name, value in self.dialog.prompt(turns, clips, images).items()}
+        if not clips and not images:
+            return inputs, {}
         if key not in self._vision:
             self.counts.vision += 1
-            features = self._base().get_video_features(
-                inputs["pixel_values_videos"].to(self._model.dtype), inputs["video_grid_thw"], return_dict=True
-            )
-            self._vision[key] = (features, inputs["video_grid_thw"])
+            self._vision[key] = self._see(inputs)
             while len(self._vision) > self._vision_limit:
                 self._vision.popitem(last=False)
         self._vision.move_to_end(key)
-        return inputs, self._vision[key][0]
+        return inputs, self._vision[key]
+
+    def _see(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        base, dtype, seen = self._base(), self._model.dtype, {}
+        if "pixel_values" in inputs:
+            pixels, grid = inputs["pixel_values"].to(dtype), inputs["image_grid_thw"]
+            seen["image"] = base.get_image_features(pixels, grid, return_dict=True)
+        if "pixel_values_videos" in inputs:
+            pixels, grid = inputs["pixel_values_videos"].to(dtype), inputs["video_grid_thw"]
+            seen["video"] = base.get_video_features(pixels, grid, return_dict=True)
+        return seen
 
     def _score(
         self, cache: DynamicCache, length: int, prefixes: Sequence[str], options: Sequence[str], names: dict[str, Any]
@@ -293,15 +305,16 @@ class Engine:
         return str(self.dialog.tokenizer.decode([t for t in tokens if t != self.dialog.terminator_id]))
 
 
-def _media(inputs: dict[str, Any], features: Any, n: int) -> dict[str, Any]:
+def _media(inputs: dict[str, Any], features: dict[str, Any], n: int) -> dict[str, Any]:
     """What tells the model about the pictures of ``n`` identical rows; nothing for a question without a clip, which
     evaluation asks to learn what the words alone give away."""
-    if features is None:
+    if not features:
         return {}
+    grids = {f"{kind}_grid_thw": inputs[f"{kind}_grid_thw"].repeat(n, 1) for kind in features}
     return {
         "mm_token_type_ids": inputs["mm_token_type_ids"].expand(n, -1),
-        "video_grid_thw": inputs["video_grid_thw"].repeat(n, 1),
-        "mm_encoder_outputs": {"video": _repeated(features, n)},
+        **grids,
+        "mm_encoder_outputs": {kind: _repeated(output, n) for kind, output in features.items()},
     }
 
 

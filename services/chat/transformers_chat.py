@@ -1,9 +1,10 @@
 """The in-process Qwen-VL as a LangChain ``BaseChatModel``.
 
-A human message carries one clip and one question as content blocks: ``{"type": "video", "key": str, "frames":
-Frames}`` and ``{"type": "text", "text": str}``. ``stream`` yields chunks whose ``additional_kwargs["channel"]`` is
-``reasoning``, ``answer`` or ``place`` (then ``additional_kwargs["place"]``); the last, empty chunk carries
-``response_metadata``: ``finish_reason``, ``scores`` (summed log-probability of each option) and ``tokens``.
+A human message carries media and one question as content blocks: ``{"type": "video", "key": str, "frames": Frames}``,
+``{"type": "image", "key": str, "picture": (H, W, 3) uint8}`` and ``{"type": "text", "text": str}``. ``stream`` yields
+chunks whose ``additional_kwargs["channel"]`` is ``reasoning``, ``answer`` or ``place`` (then
+``additional_kwargs["place"]``); the last, empty chunk carries ``response_metadata``: ``finish_reason``, ``scores``
+(summed log-probability of each option) and ``tokens``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pydantic import ConfigDict
 from services.chat.engine import Generation, RowResult
 from services.chat.scheduler import AdapterRef, Place, Scheduler, Ticket
 from services.chat.streaming import ANSWER, REASONING, Detokenizer, ThoughtSplitter
-from services.dialog import Message
+from services.dialog import Message, Picture
 from services.schema import Frames, digest_of
 
 
@@ -73,7 +74,7 @@ class TransformersChat(BaseChatModel):
         cancelled: Callable[[], bool] = lambda: False,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        turns, keys, clips = _read(messages)
+        turns, keys, clips, images = _read(messages)
         ticket = Ticket(
             group=digest_of([turns, keys, prefill, list(options), repr(self.generation)]),
             together=together,
@@ -85,6 +86,7 @@ class TransformersChat(BaseChatModel):
             options=options,
             adapter_ref=adapter,
             cancelled=cancelled,
+            images=images,
         )
         self.scheduler.submit(ticket)
         pieces: list[tuple[str, str]] = []
@@ -131,11 +133,12 @@ def _chunk(text: str, extra: dict[str, Any], metadata: dict[str, Any] | None = N
 _ROLES = {"human": "user", "ai": "assistant", "system": "system"}
 
 
-def _read(messages: Sequence[BaseMessage]) -> tuple[list[Message], list[str], list[Frames]]:
-    """LangChain messages to the processor's turns, clip keys and frames."""
+def _read(messages: Sequence[BaseMessage]) -> tuple[list[Message], list[str], list[Frames], list[Picture]]:
+    """LangChain messages to the processor's turns, the media's keys, frames and pictures."""
     turns: list[Message] = []
     keys: list[str] = []
     clips: list[Frames] = []
+    images: list[Picture] = []
     for message in messages:
         content: list[dict[str, str]] = []
         blocks = [message.content] if isinstance(message.content, str) else message.content
@@ -146,9 +149,13 @@ def _read(messages: Sequence[BaseMessage]) -> tuple[list[Message], list[str], li
                 content.append({"type": "video"})
                 keys.append(block["key"])
                 clips.append(block["frames"])
+            elif block.get("type") == "image":
+                content.append({"type": "image"})
+                keys.append(block["key"])
+                images.append(block["picture"])
             elif block.get("type") == "text":
                 content.append({"type": "text", "text": block["text"]})
             else:
                 raise ValueError(f"content block of type {block.get('type')!r} is not supported")
         turns.append({"role": _ROLES[message.type], "content": content})
-    return turns, keys, clips
+    return turns, keys, clips, images
