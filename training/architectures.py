@@ -1,0 +1,101 @@
+"""Where LoRA attaches in the real checkpoints' architectures: PEFT itself on models without weights (meta device).
+
+.venv/bin/python -m training.architectures          prints the table for every written architecture
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+from peft import LoraConfig, get_peft_model
+from torch import nn
+
+from services.architectures import architectures, described, on_meta, parameters
+from services.errors import ModelError
+from training.base import target_pattern
+
+Targets = Literal["language", "vision", "all"]
+CHOICES: tuple[Targets, ...] = ("language", "vision", "all")
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """``modules``: full paths of the linears that carry LoRA; ``trained``: LoRA's parameters; ``total``: the base's."""
+
+    model: str
+    targets: Targets
+    modules: tuple[str, ...]
+    trained: int
+    total: int
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The linears' own names, such as ``q_proj``, in the order of the model."""
+        return tuple(dict.fromkeys(path.rpartition(".")[2] for path in self.modules))
+
+    @property
+    def layers(self) -> int:
+        """Layers or blocks that carry LoRA."""
+        return len({match.group() for path in self.modules if (match := re.match(r".*?(layers|blocks)\.\d+", path))})
+
+    def line(self) -> str:
+        """One line for a person."""
+        return (
+            f"{self.model} ({self.total / 1e9:.2f} B), {self.targets}: {len(self.modules)} linears "
+            f"({', '.join(self.kinds)}) of {self.layers} layers, {self.trained:,} trained parameters"
+        )
+
+
+def attach_report(model: str, targets: Targets = "language", rank: int = 16) -> Attached:
+    """Attach LoRA of ``rank`` to ``model`` (a folder with config.json, a written architecture or its hub id) as a run
+    would, without weights. ModelError where nothing or something else than the plan is reached."""
+    base = on_meta(described(model))
+    total = parameters(base)
+    wanted = re.compile(pattern(base, targets))
+    settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=wanted.pattern, bias="none")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT remarks on tied weights, which are not touched
+        peft = get_peft_model(base, settings, low_cpu_mem_usage=True)
+    modules = tuple(name for name, module in base.named_modules() if hasattr(module, "lora_A"))
+    if not modules or any(not wanted.fullmatch(name) for name in modules):
+        raise ModelError(f"LoRA does not attach to {model} as planned; this base cannot be trained.")
+    trained = sum(parameter.numel() for parameter in peft.parameters() if parameter.requires_grad)
+    return Attached(model, targets, modules, trained, total)
+
+
+def pattern(model: nn.Module, targets: Targets) -> str:
+    """Regular expression over full module paths for ``targets``."""
+    if targets == "language":
+        return target_pattern(model)
+    if targets == "vision":
+        return vision_pattern(model)
+    return f"({target_pattern(model)})|({vision_pattern(model)})"
+
+
+def vision_pattern(model: nn.Module) -> str:
+    """Every linear of every block of the vision tower, whatever it is called there (``qkv``, ``proj``, and ``fc1``,
+    ``linear_fc1`` or ``gate_proj``), and nothing else; the mergers stay as they are."""
+    found = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and re.search(r"(^|\.)visual\.blocks\.\d+\.", name)
+    ]
+    if not found:
+        raise ModelError(f"{type(model).__name__} has no visual.blocks part; use a Qwen-VL base.")
+    path = found[0].partition(".blocks.")[0]
+    inner = sorted({re.sub(r"^.*?\.blocks\.\d+\.", "", name) for name in found})
+    return rf"{re.escape(path)}\.blocks\.\d+\.({'|'.join(map(re.escape, inner))})"
+
+
+def main() -> None:
+    """Print where LoRA attaches in every written architecture."""
+    for name in architectures():
+        for targets in CHOICES:
+            print(attach_report(name, targets).line())
+
+
+if __name__ == "__main__":
+    main()

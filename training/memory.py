@@ -1,0 +1,89 @@
+"""How much memory a QLoRA run needs, predicted from the configuration before anything is loaded.
+
+The terms, besides those of ``services.memory``:
+- LoRA parameters are float32, each with its gradient and AdamW's two moments: 16 bytes (Loshchilov & Hutter 2019).
+- Saved for backward, without checkpointing, per token and layer: see ``saved_per_token``; it was read off transformers'
+  and PEFT's code, in the way of Korthikanti et al. 2022 (*Reducing Activation Recomputation*, section 4), and a test
+  counts what autograd saves.
+- With checkpointing every layer keeps its input and one layer at a time is computed again (Chen et al. 2016).
+- The head sees answer places only: logits in bfloat16, as float32, their log-softmax and gradient (``training.steps``).
+"""
+
+from __future__ import annotations
+
+from services.memory import CONTEXT, Estimate, Form, Sizes, prefill_bytes, vision_bytes, weight_bytes
+
+TRAINED = 16
+"""Bytes a trained parameter costs: value, gradient and two moments in float32."""
+
+LOGIT = 2 + 4 + 4 + 4
+"""Bytes a logit of an answer place costs: bfloat16, float32, log-softmax, gradient."""
+
+CHOSEN = ("language", "vision", "all")
+
+
+def saved_per_token(model: Sizes, rank: int, dropout: float, mask: int = 1) -> int:
+    """Bytes that one language layer keeps per token for backward under bfloat16 autocast, with LoRA on all seven
+    projections. ``mask``: bytes of one element of a dropout mask (1 on CUDA, 2 on CPU)."""
+    norms = 2 * 4 * model.hidden + (4 * (model.queries + model.keys) if model.qk_norm else 0)
+    attention = 2 * (2 * model.queries + 2 * model.keys)
+    mlp = 2 * 3 * model.intermediate
+    if dropout > 0.0:  # every projection has a masked copy of its input of its own
+        inputs = (2 + mask) * (5 * model.hidden + model.queries + model.intermediate)
+    else:
+        inputs = 2 * (2 * model.hidden + model.intermediate)
+    return norms + attention + mlp + inputs + 2 * 7 * rank
+
+
+def saved_per_patch(model: Sizes, rank: int) -> int:
+    """The same for one block of the vision tower and one patch, when its linears are trained (no dropout counted)."""
+    wide, inner = model.vision_hidden, model.vision_intermediate
+    return 2 * (4 * wide + 4 * wide + 4 * wide + 2 * inner) + 2 * 4 * rank
+
+
+def saved_bytes(model: Sizes, tokens: int, rank: int, dropout: float, *, checkpointing: bool, mask: int = 1) -> int:
+    """Bytes kept for backward over ``tokens`` tokens of all language layers and the last norm."""
+    layer = tokens * saved_per_token(model, rank, dropout, mask)
+    last = tokens * 4 * model.hidden
+    if checkpointing:
+        return model.layers * tokens * 2 * model.hidden + layer + last
+    return model.layers * layer + last
+
+
+def training(
+    model: Sizes,
+    *,
+    trained: int,
+    tokens: int,
+    answer_tokens: int,
+    patches: int,
+    targets: str = "language",
+    rank: int = 16,
+    dropout: float = 0.05,
+    form: Form = "nf4",
+    dtype: str = "bfloat16",
+    checkpointing: bool = False,
+    features_cached: bool = True,
+    context: int = CONTEXT,
+) -> Estimate:
+    """Peak of one optimizer step. ``trained``: LoRA parameters (``architectures.attach_report``); ``tokens``,
+    ``answer_tokens`` and ``patches``: of one whole batch, padding included. ``form`` and ``dtype`` are the weights'.
+    With cached vision features the tower runs before training, one clip at a time, and not beside it."""
+    deep = targets in ("vision", "all")
+    if deep:
+        blocks = 1 if checkpointing else model.vision_layers
+        kept = model.vision_layers * patches * 2 * model.vision_hidden if checkpointing else 0
+        tower = kept + blocks * patches * saved_per_patch(model, rank) + vision_bytes(model, patches)
+    else:
+        tower = 0 if features_cached else vision_bytes(model, patches)
+    return Estimate(
+        {
+            **weight_bytes(model, form, dtype),
+            "LoRA, gradients, AdamW": TRAINED * trained,
+            f"activations, {tokens} tokens": saved_bytes(model, tokens, rank, dropout, checkpointing=checkpointing)
+            + prefill_bytes(model, tokens),
+            f"logits, {answer_tokens} answer tokens": answer_tokens * model.vocabulary * LOGIT,
+            **({"vision tower": tower} if tower else {}),
+            **({"CUDA itself (assumed)": context} if context else {}),
+        }
+    )
