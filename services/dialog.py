@@ -117,6 +117,20 @@ def resize_image(rgb: Picture, rule: Preprocessing) -> torch.Tensor:
 Message = dict[str, Any]
 
 
+def rendered(processor: ProcessorMixin, turns: Sequence[Message]) -> str:
+    """What the chat template writes, up to and including the assistant's opening.
+
+    Qwen3-VL's processor puts the vision marks around every group of frames. Its published template writes a pair around
+    the whole video as well; the processor of the checkpoints' release (transformers 4.57) took that pair away, and so
+    does vLLM, but transformers 5 leaves it (vllm-project/vllm issue 46817). It is taken away here, so that the model
+    reads what it was trained on, wherever it runs."""
+    text: str = processor.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True)
+    start, end = (getattr(processor, f"vision_{side}_token", None) for side in ("start", "end"))
+    if start is None or end is None:  # Qwen2-VL's processor writes no marks; its template's pair stays
+        return text
+    return text.replace(f"{start}{processor.video_token}{end}", processor.video_token)
+
+
 def messages(question: str, *, videos: int = 1, images: int = 0, system: str | None = None) -> list[Message]:
     """Chat messages of one user turn: media first, then the question (the source's order)."""
     content: list[dict[str, str]] = [{"type": "image"}] * images + [{"type": "video"}] * videos
@@ -152,8 +166,7 @@ class Dialog:
         ``attention_mask``, ``mm_token_type_ids``, ``pixel_values_videos`` (patches, C·t·p·p) float32,
         ``video_grid_thw`` (clips, 3); for images ``pixel_values`` and ``image_grid_thw``. ``clips`` fill the turns'
         videos in order, ``images`` (H, W, 3) uint8 their images."""
-        text = self.processor.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True)
-        return self._process(text, clips, images)
+        return self._process(rendered(self.processor, turns), clips, images)
 
     def answer_ids(self, text: str) -> torch.Tensor:
         """(1, L) int64: tokens of a complete answer, terminator included, as generation would produce them."""

@@ -22,7 +22,7 @@ from PIL import Image
 from qwen_vl_utils.vision_process import smart_resize
 from transformers import ProcessorMixin
 
-from services.dialog import Message, contract, resize, video_metadata
+from services.dialog import Message, contract, rendered, resize, video_metadata
 from services.errors import InputError
 from services.schema import Frames, Sampling
 
@@ -121,7 +121,7 @@ def model_inputs(
         media["video_metadata"] = [video_metadata(video) for video in videos]
         media["do_sample_frames"] = False
         media["cap_pixels_per_frame"] = True  # without effect here; unset it would warn
-    texts = [processor.apply_chat_template(t, tokenize=False, add_generation_prompt=True) for t, _ in conversations]
+    texts = [rendered(processor, turns) for turns, _ in conversations]
     batch = processor(text=texts, padding=True, padding_side="right", return_tensors="pt", **media)
     length = int(batch["attention_mask"].sum(1).max())
     if length > limits.max_tokens:

@@ -24,7 +24,7 @@ from torch import nn
 from transformers.video_utils import VideoMetadata
 
 from services.annotations import MediaKind
-from services.dialog import TIME_BASE, Dialog, messages
+from services.dialog import TIME_BASE, Dialog, messages, rendered
 from services.errors import ClipError, ModelError, ResourceError
 from services.schema import Frames, digest_of
 from training.data import Medium, Sample
@@ -159,7 +159,7 @@ def expansion_for(dialog: Dialog, pts_s: NDArray[np.float64], grid: torch.Tensor
 def _around_tag(dialog: Dialog, kind: MediaKind) -> tuple[str, str]:
     """What the chat template writes before and after the tag of an empty question."""
     turns = messages("") if kind == "video" else messages("", videos=0, images=1)
-    text = dialog.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    text = rendered(dialog.processor, turns)
     head, tag, tail = text.partition(getattr(dialog.processor, f"{kind}_token"))
     if not tag:
         raise ModelError(f"The chat template writes no {kind} tag; this base takes no {kind}s.")

@@ -13,7 +13,7 @@ import numpy as np
 
 from agent.prompts import mounting_question
 from services.annotations import Turn
-from services.dialog import Dialog, Message, messages, mounting_target
+from services.dialog import Dialog, Message, messages, mounting_target, rendered
 from services.errors import ModelError
 from services.schema import LABELS, Hit, Label
 from training.data import Sample
@@ -80,7 +80,7 @@ class Questions:
 
     def _prompt(self, turns: Sequence[Message], expansions: Sequence[str]) -> list[int]:
         """Tokens up to the assistant's opening; the tags of ``turns`` become the first of ``expansions`` in order."""
-        text = self._dialog.processor.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True)
+        text = rendered(self._dialog.processor, turns)
         waiting = iter(expansions)
         try:
             whole = self._tags.sub(lambda _: next(waiting), text)

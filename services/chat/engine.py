@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 BASE = "__base__"
 """PEFT's name for 'no adapter' in a mixed batch."""
 
+UNQUANTISED = ("model.visual", "lm_head")
+"""What stays in the profile's type under NF4, as in training: adapters are trained and served on the same base."""
+
 NO_EFFECT = 1e-6
 """Largest change of any logit, relative to the largest logit, that counts as none: float32's own precision."""
 
@@ -231,15 +234,18 @@ class Engine:
             lines = [torch.cat([head, tail]) for head in heads]
             ids = torch.nn.utils.rnn.pad_sequence(lines, batch_first=True).to(self.device)
             _crop(cache, length)
+            places = [range(len(head) - 1, len(head) - 1 + len(tail)) for head in heads]
+            read = sorted(set().union(*places))  # logits of all the reasoning would take gigabytes
             logits = self._model(
                 input_ids=ids,  # no mask: with one, the model would count positions from the prompt's beginning again
                 past_key_values=cache,
                 use_cache=True,
+                logits_to_keep=torch.tensor(read, device=self.device),
                 **names,
             ).logits
             logprobs = torch.log_softmax(logits.float(), dim=-1)
-            for row, head in enumerate(heads):
-                start = len(head) - 1
+            for row, own in enumerate(places):
+                start = read.index(own.start)
                 picked = logprobs[row, start : start + len(tail)].gather(1, tail.to(self.device)[:, None])
                 totals[row].append(float(picked.sum()))
         _crop(cache, length)
@@ -319,11 +325,11 @@ def _media(inputs: dict[str, Any], features: dict[str, Any], n: int) -> dict[str
 
 
 def _repeated(features: Any, n: int) -> Any:
-    """The same encoder output for ``n`` identical rows (lists of per-video tensors are repeated, not copied)."""
-    return type(features)(
-        pooler_output=list(features.pooler_output) * n,
-        deepstack_features=[list(level) * n for level in features.deepstack_features],
-    )
+    """The same encoder output for ``n`` identical rows (lists of per-video tensors are repeated, not copied).
+    Qwen3-VL's has features of inner blocks besides; Qwen2-VL's has none."""
+    inner = getattr(features, "deepstack_features", None)
+    levels = {} if inner is None else {"deepstack_features": [list(level) * n for level in inner]}
+    return type(features)(pooler_output=list(features.pooler_output) * n, **levels)
 
 
 def _crop(cache: DynamicCache, length: int) -> None:
@@ -359,6 +365,7 @@ def load_engine(
                 bnb_4bit_quant_type="nf4",
                 bnb_4bit_use_double_quant=True,
                 bnb_4bit_compute_dtype=getattr(torch, dtype),
+                llm_int8_skip_modules=list(UNQUANTISED),
             )
             if quantisation == "nf4"
             else None
