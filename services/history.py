@@ -28,7 +28,7 @@ from filelock import FileLock
 
 from services.errors import InputError, ResourceError
 from services.history_uploads import LIMIT_BYTES, Readable, UploadFolder
-from services.schema import LABELS, Label, Verdict
+from services.schema import LABELS, AnyVerdict, Label
 
 SCHEMA_VERSION = 1
 BUSY_S = 30.0
@@ -66,7 +66,7 @@ class Past:
     created_at: str
     clip_name: str
     clip_sha256: str
-    verdict: Verdict
+    verdict: AnyVerdict
     p_mounting: float | None
     feedback: Label | None
     clip_path: Path | None
@@ -124,7 +124,7 @@ class History:
             raise InputError(f"There is no past analysis {id!r}; it may have been deleted.")
         return self._past(row)
 
-    def list(self, limit: int = 50, offset: int = 0, verdict: Verdict | None = None) -> Pasts:
+    def list(self, limit: int = 50, offset: int = 0, verdict: AnyVerdict | None = None) -> Pasts:
         """Entries, newest first."""
         query, values = _filtered("SELECT * FROM entries", verdict)
         with self._reading() as database:
@@ -133,7 +133,7 @@ class History:
             ).fetchall()
         return [self._past(row) for row in rows]
 
-    def count(self, verdict: Verdict | None = None) -> int:
+    def count(self, verdict: AnyVerdict | None = None) -> int:
         query, values = _filtered("SELECT COUNT(*) FROM entries", verdict)
         with self._reading() as database:
             return int(database.execute(query, values).fetchone()[0])
@@ -333,7 +333,7 @@ class History:
             os.replace(fresh, self._database)
 
 
-def _filtered(query: str, verdict: Verdict | None) -> tuple[str, tuple[str, ...]]:
+def _filtered(query: str, verdict: AnyVerdict | None) -> tuple[str, tuple[str, ...]]:
     return (query, ()) if verdict is None else (f"{query} WHERE verdict = ?", (verdict,))
 
 

@@ -6,7 +6,7 @@ import streamlit as st
 
 from services.errors import InputError
 from services.schema import Request
-from ui import intake, progress, report_view
+from ui import intake, progress, quality_view, report_view
 from ui.desk import Desk
 from ui.history_entry import load
 from ui.markup import scroll_up
@@ -19,7 +19,7 @@ PREVIOUS_KEY = "previous_report"
 def show() -> None:
     """The whole screen. Each part has its own guard, so that one that fails leaves the others in place."""
     w = words()
-    st.title(w("analyze.title"))
+    st.title(w(f"analyze.title_{intake.chosen_task()}"))
     with guarded():
         current = desk()
         if current.profile.notice:
@@ -63,9 +63,10 @@ def _result(current: Desk) -> None:
         past = load(service, report_id)
         st.html(scroll_up(past.id), unsafe_allow_javascript=True)
         st.session_state[PREVIOUS_KEY] = report_id
-        again = report_view.show(past, service, current)
+        screen = quality_view if past.is_quality else report_view
+        again = screen.show(past, service, current)
         if again is not None:
-            chosen = intake.chosen_options(current.profile.retrieval)
+            chosen = intake.chosen_options(current.profile.retrieval, again.task)
             _start(current, chosen.request(again.path, again.window), again.name)
 
 
@@ -75,8 +76,9 @@ def _intake(current: Desk) -> None:
     if "job" in st.query_params or "report" in st.query_params:
         st.divider()
     st.subheader(w("intake.title"))
-    chosen = intake.upload_widget(service, current.settings.upload_limit_mb)
-    options = intake.options_panel(service, current.profile.retrieval)
+    task = intake.task_switch()
+    chosen = intake.upload_widget(service, current.settings.upload_limit_mb, task)
+    options = intake.options_panel(service, current.profile.retrieval, task)
     if service is not None:
         chosen = chosen or intake.media_select(service) or intake.sample_cards(service)
     if chosen is not None:

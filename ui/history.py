@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from services.schema import Verdict
+from services.schema import DEGRADATION_WORDS, AnyVerdict
+from ui.quality_view import severity
 from ui.session import desk, guarded, open_report, service_or_note, words
 from ui.wording import percent, plain, size
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 PER_PAGE = 20
 # How many entries a search by name looks through.
 SEARCHED = 5000
-VERDICTS: tuple[Verdict, ...] = ("mounting", "normal", "unclear")
+VERDICTS: tuple[AnyVerdict, ...] = ("mounting", "normal", "unclear", *DEGRADATION_WORDS)
 
 
 def show() -> None:
@@ -65,11 +66,13 @@ def _row(past: Past, service: ModelService) -> None:
     w = words()
     with st.container(border=True, horizontal=True, vertical_alignment="center", key=f"row_{past.id}"):
         likelihood = percent(past.p_mounting) if past.p_mounting is not None else w("about.none")
+        quality = past.report.get("task") == "quality"
+        figure = severity(w, past.report["severity"]) if quality else w("history.probability", percent=likelihood)
         checked = w("history.confirmed", label=w(f"label.{past.feedback}")) if past.feedback else ""
         with st.container(width="stretch", gap="xsmall"):
             st.markdown(f"**{w('verdict.' + past.verdict)}** · {plain(past.clip_name)}")
             when = w("history.when", when=past.created_at[:16].replace("T", " "))
-            st.caption(f"{when} · {w('history.probability', percent=likelihood)} {checked}")
+            st.caption(f"{when} · {figure} {checked}" if figure else f"{when} {checked}")
         if st.button(w("history.open"), key=f"open_{past.id}", type="primary"):
             open_report(past.id)
         with st.popover(w("history.delete"), icon=":material/delete:"):

@@ -32,6 +32,17 @@ class Entry:
     clip_path: Path | None
     feedback: Label | None
 
+    @property
+    def is_quality(self) -> bool:
+        """Whether picture quality was asked about, not mounting."""
+        return self.report.get("task") == "quality"
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it is about a single picture, which has no length and no player."""
+        start_s, end_s = self.report["clip"]["window"]
+        return self.is_quality and not end_s > start_s
+
 
 def window_of(told: Mapping[str, Any]) -> Window | None:
     """The span under ``window`` of a report's clip or a reference's metadata; None where there is none."""
@@ -41,9 +52,8 @@ def window_of(told: Mapping[str, Any]) -> Window | None:
 
 def keep(service: ModelService, report: Report, clip_name: str, hood: Neighbourhood | None) -> str:
     """File a fresh report with the pictures that the screens need; its id in the history."""
-    extras: dict[str, bytes | Path] = {
-        FRAME.format(index): picture for index, picture in enumerate(service.frame_jpegs(report.clip))
-    }
+    seen = service.view_jpegs if report.task == "quality" else service.frame_jpegs
+    extras: dict[str, bytes | Path] = {FRAME.format(index): picture for index, picture in enumerate(seen(report.clip))}
     view = {"shown": len(hood.shown) if hood else 0, "vote": hood.vote if hood else None}
     extras[VIEW] = json.dumps(view).encode()
     clip = Path(report.clip.path).resolve()

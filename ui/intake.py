@@ -11,7 +11,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from services.errors import InputError
-from services.schema import Request, RetrievalMode, VariantName, Window
+from services.schema import TASKS, Request, RetrievalMode, Task, VariantName, Window
 from ui.session import words
 from ui.wording import plain, size
 
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SUFFIXES = ("mp4", "mov", "avi", "mkv", "webm", "gif")
+PICTURES = ("jpg", "jpeg", "png", "webp")
+"""Taken for the quality task only."""
 VARIANTS: dict[str, tuple[VariantName, ...]] = {"both": ("base", "tuned"), "tuned": ("tuned",), "base": ("base",)}
 MODES: tuple[RetrievalMode, ...] = ("contrastive", "nearest", "off")
 
+TASK_KEY = "task"
 _UPLOADER_ROUND = "uploader_round"
 
 
@@ -43,23 +46,47 @@ class Options:
     variants: tuple[VariantName, ...]
     retrieval: RetrievalMode
     adapter: str | None
+    task: Task = "mounting"
 
     def request(self, path: str, window: Window | None = None) -> Request:
         """What the agent is asked about the clip at ``path``."""
-        return Request(path, self.variants, self.retrieval, self.adapter, window)
+        return Request(path, self.variants, self.retrieval, self.adapter, window, self.task)
 
 
-def upload_widget(service: ModelService | None, limit_mb: int) -> Chosen | None:
+def chosen_task() -> Task:
+    """What the session asks about, for a part of the page that stands above the switch."""
+    task: Task = "quality" if st.session_state.get(TASK_KEY) == "quality" else "mounting"
+    return task
+
+
+def task_switch() -> Task:
+    """Mounting or picture quality; kept for the session."""
+    w = words()
+    st.segmented_control(
+        w("task.title"),
+        list(TASKS),
+        format_func=lambda name: w(f"task.{name}"),
+        default="mounting",
+        required=True,
+        key=TASK_KEY,
+        persist_state="session",
+        help=w("task.help"),
+    )
+    return chosen_task()
+
+
+def upload_widget(service: ModelService | None, limit_mb: int, task: Task) -> Chosen | None:
     """The uploader. A new file goes to disk at once and its buffer is given back; while the services are still
     starting it is kept and taken by the run that finds them ready."""
     w = words()
     turn = st.session_state.setdefault(_UPLOADER_ROUND, 0)
+    quality = task == "quality"
     file = st.file_uploader(
-        w("intake.upload"),
-        type=list(SUFFIXES),
+        w("intake.upload_quality") if quality else w("intake.upload"),
+        type=[*SUFFIXES, *PICTURES] if quality else list(SUFFIXES),
         max_upload_size=limit_mb,
-        key=f"clip_{turn}",
-        help=w("intake.upload_help"),
+        key=f"clip_{task}_{turn}",
+        help=w("intake.upload_quality_help") if quality else w("intake.upload_help"),
     )
     if file is None:
         return None
@@ -131,8 +158,8 @@ def media_select(service: ModelService) -> Chosen | None:
     return Chosen(str(names[name].resolve()), name)
 
 
-def options_panel(service: ModelService | None, default_mode: RetrievalMode) -> Options:
-    """Variant, retrieval mode and adapter; kept for the session."""
+def options_panel(service: ModelService | None, default_mode: RetrievalMode, task: Task) -> Options:
+    """Variant, retrieval mode (of mounting) and adapter; kept for the session."""
     w = words()
     with st.expander(w("options.title"), icon=":material/tune:"):
         variant = st.radio(
@@ -143,29 +170,36 @@ def options_panel(service: ModelService | None, default_mode: RetrievalMode) -> 
             key="variant",
             persist_state="session",
         )
-        mode = st.radio(
-            w("options.retrieval"),
-            list(MODES),
-            index=MODES.index(default_mode),
-            format_func=lambda name: w(f"retrieval.{name}"),
-            captions=[w(f"retrieval.{name}.help") for name in MODES],
-            key="retrieval",
-            persist_state="session",
-        )
-        names = service.adapter_names("mounting") if service else []
+        mode = default_mode
+        if task == "mounting":
+            mode = st.radio(
+                w("options.retrieval"),
+                list(MODES),
+                index=MODES.index(default_mode),
+                format_func=lambda name: w(f"retrieval.{name}"),
+                captions=[w(f"retrieval.{name}.help") for name in MODES],
+                key="retrieval",
+                persist_state="session",
+            )
+        names = service.adapter_names(task) if service else []
         adapter = None
         if names and variant != "base":
             adapter = st.selectbox(
                 w("options.adapter"),
                 [None, *names],
                 format_func=lambda name: w("options.adapter_default") if name is None else name,
-                key="adapter",
+                key=_adapter_key(task),
                 persist_state="session",
             )
-    return Options(VARIANTS[variant], mode, adapter)
+    return Options(VARIANTS[variant], mode, adapter, task)
 
 
-def chosen_options(default_mode: RetrievalMode) -> Options:
+def chosen_options(default_mode: RetrievalMode, task: Task) -> Options:
     """What the panel says, for a part of the page that stands above it."""
     variant, state = st.session_state.get("variant", "both"), st.session_state
-    return Options(VARIANTS[variant], state.get("retrieval", default_mode), state.get("adapter"))
+    return Options(VARIANTS[variant], state.get("retrieval", default_mode), state.get(_adapter_key(task)), task)
+
+
+def _adapter_key(task: Task) -> str:
+    """Each task has adapters of its own."""
+    return "adapter" if task == "mounting" else f"adapter_{task}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from agent.events import STEPS
+from agent.events import STEPS_OF
 from ui.jobs import JobRunner, JobView, Speech
 from ui.markup import paragraph
 from ui.session import words
@@ -32,13 +32,14 @@ def _panel(jobs: JobRunner, view: JobView) -> None:
     w = words()
     with st.container(border=True, key="progress"):
         st.subheader(w("progress.title", name=plain(view.clip_name)))
-        done = sum(progress.state == "done" for progress in view.steps.values())
-        st.progress(done / len(STEPS), text=w("progress.elapsed", seconds=f"{view.elapsed_s:.0f}"))
-        for step in STEPS:
+        steps = STEPS_OF[view.request.task]
+        done = sum(view.steps[step].state == "done" for step in steps)
+        st.progress(done / len(steps), text=w("progress.elapsed", seconds=f"{view.elapsed_s:.0f}"))
+        for step in steps:
             progress = view.steps[step]
             seconds = w("progress.seconds", seconds=f"{progress.seconds:.1f}") if progress.state == "done" else ""
             st.markdown(f"{SIGNS[progress.state]} {w(f'step.{step}')} {seconds}")
-        if view.clip is not None:
+        if view.clip is not None and view.clip.duration_s:
             window = view.clip.window
             st.caption(
                 w(

@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 
 BEYOND_PROBABILITY = ("picture unusable", "unlike the training clips")
 """Rules that no probability outweighs: the figure is then named as one that does not count."""
-SIGNS = {"mounting": "▲", "normal": "●", "unclear": "◇"}
+SIGNS = {"mounting": "▲", "normal": "●", "unclear": "◇", "clean": "●"}
+"""A picture that is spoilt in some way has the sign of mounting: look here."""
+VIEWS = ("whole", "middle", "textured")
+"""The pictures that are kept with a report on picture quality, in their order (services.views)."""
 
 
 def to_html(past: Entry, service: ModelService, w: Words) -> str:
     """The page in the language of ``w``."""
     report = past.report
-    pictures = [
-        {"source": _inline(picture), "time": clock(time_s)}
-        for picture, time_s in zip(past.frames, report.get("frame_times_s", []), strict=False)
-    ]
+    names = [w(f"view.{name}") for name in VIEWS] if past.is_quality else map(clock, report.get("frame_times_s", []))
+    pictures = [{"source": _inline(picture), "time": name} for picture, name in zip(past.frames, names, strict=False)]
     notice = service.notice
     return _template().render(
         w=w,
@@ -37,7 +38,10 @@ def to_html(past: Entry, service: ModelService, w: Words) -> str:
         percent=percent,
         past=past,
         report=report,
-        sign=SIGNS[report["verdict"]],
+        sign=SIGNS.get(report["verdict"], "▲"),
+        quality=past.is_quality,
+        picture=past.is_picture,
+        step=(lambda severity: w("quality.severity", severity=severity, word=w(f"severity.{severity}"))),
         notice=w.sentence(notice) if notice else None,
         warnings=[w.sentence(text) for text in report["warnings"] if text not in (notice, report["reason"])],
         beyond_probability=report["decided_by"]["rule"] in BEYOND_PROBABILITY,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import streamlit as st
 
-from services.schema import Window
+from services.schema import Task, Window
 from ui import report_cases
 from ui.desk import Desk
 from ui.feedback import ask_whether_right
@@ -38,27 +38,28 @@ class Again:
 
     path: str
     name: str
-    window: Window
+    window: Window | None
+    task: Task = "mounting"
 
 
 def show(past: Entry, service: ModelService, current: Desk) -> Again | None:
     """The whole report; what is returned is what the user wants done next."""
-    verdict, player = st.columns([3, 2])
-    with verdict:
+    left, right = st.columns([3, 2])
+    with left:
         _verdict(past)
         ask_whether_right(past, service)
-    with player, guarded():
-        _player(past, current)
-    _warnings(past, service)
+    with right, guarded():
+        player(past, current)
+    warnings(past, service)
     with guarded():
         _side_by_side(past, service)
     _frames(past)
     with guarded():
         report_cases.show(past, service, current)
-    again = _again(past, current)
-    _details(past)
-    _downloads(past, service)
-    return again
+    wanted = look_again(past, current)
+    details(past)
+    downloads(past, service)
+    return wanted
 
 
 def _verdict(past: Entry) -> None:
@@ -82,18 +83,18 @@ def _verdict(past: Entry) -> None:
         st.caption(w("report.window", start=clock(start), end=clock(end), total=clock(clip["duration_s"])))
 
 
-def _player(past: Entry, current: Desk) -> None:
+def player(past: Entry, current: Desk) -> None:
     w = words()
     if past.clip_path is None:
         st.caption(w("report.clip_gone"))
         return
     start_s, end_s = past.report["clip"]["window"]
     with st.spinner(w("report.preparing_video")):
-        player = current.playable(past.clip_path, Window(start_s, end_s))
-    if player is None:
+        found = current.playable(past.clip_path, Window(start_s, end_s))
+    if found is None:
         st.caption(w("report.video_too_long"))
         return
-    path, begins_s = player
+    path, begins_s = found
     start = max(0, int(start_s - begins_s))
     st.video(str(path), muted=True, start_time=start, alt=past.name)
     clip = past.report["clip"]
@@ -103,7 +104,7 @@ def _player(past: Entry, current: Desk) -> None:
     )
 
 
-def _warnings(past: Entry, service: ModelService) -> None:
+def warnings(past: Entry, service: ModelService) -> None:
     w = words()
     told = [text for text in past.report["warnings"] if text not in (service.notice, past.report["reason"])]
     if told:
@@ -171,7 +172,7 @@ def _frames(past: Entry) -> None:
                 st.image(picture, caption=clock(time_s), width="stretch", alt=w("report.frame_at", time=clock(time_s)))
 
 
-def _again(past: Entry, current: Desk) -> Again | None:
+def look_again(past: Entry, current: Desk) -> Again | None:
     """Look once more: with other choices, and at another part of a clip longer than the profile's window."""
     w, clip, limit = words(), past.report["clip"], current.profile.window_s
     if past.clip_path is None:
@@ -194,11 +195,12 @@ def _again(past: Entry, current: Desk) -> Again | None:
             st.caption(w("again.chosen", start=clock(start), end=clock(end)))
         st.caption(w("again.choices"))
         if st.button(w("again.go"), key=f"again_{past.id}"):
-            return Again(str(past.clip_path), past.name, Window(start, end))
+            task: Task = "quality" if past.is_quality else "mounting"
+            return Again(str(past.clip_path), past.name, Window(start, end) if end else None, task)
     return None
 
 
-def _details(past: Entry) -> None:
+def details(past: Entry) -> None:
     w, report = words(), past.report
     with st.expander(w("report.details"), icon=":material/info:"):
         adapters = [variant["adapter"] for variant in report["variants"] if variant["adapter"]]
@@ -219,7 +221,7 @@ def _details(past: Entry) -> None:
         st.table({w("about.item"): [row[0] for row in rows], w("about.value"): [plain(row[1]) for row in rows]})
 
 
-def _downloads(past: Entry, service: ModelService) -> None:
+def downloads(past: Entry, service: ModelService) -> None:
     w = words()
     name = f"herdlens_{past.id}"
     with st.container(horizontal=True):

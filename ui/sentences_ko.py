@@ -8,7 +8,17 @@ from __future__ import annotations
 
 _ACCEPTED = "an MP4, MOV, AVI, MKV, WebM, GIF or MPEG video"
 
-TERMS = {"base": "기본", "tuned": "조정", "mounting": "승가", "normal": "정상"}
+TERMS = {
+    "base": "기본",
+    "tuned": "조정",
+    "mounting": "승가",
+    "normal": "정상",
+    "clean": "깨끗함",
+    "blur": "흐림",
+    "noise": "잡음",
+    "low resolution": "낮은 해상도",
+    "dark or covered": "어둡거나 가려짐",
+}
 """Words of ours that a group may catch."""
 
 SENTENCES: tuple[tuple[str, str], ...] = (
@@ -42,6 +52,36 @@ SENTENCES: tuple[tuple[str, str], ...] = (
         r"The (base|tuned) model's text says (mounting|normal), but its score says (mounting|normal); "
         r"the score decides\.",
         "{0} 모델의 글은 {1}, 점수는 {2}입니다. 점수로 결정합니다.",
+    ),
+    (
+        r"The (base|tuned) model's text says (clean|blur|noise|low resolution|dark or covered), but its score says "
+        r"(clean|blur|noise|low resolution|dark or covered); the score decides\.",
+        "{0} 모델의 글은 {1}, 점수는 {2}입니다. 점수로 결정합니다.",
+    ),
+    (
+        r"The measures say (clean|blur|noise|low resolution|dark or covered)(?:, severity (\d))?, the model says "
+        r"(clean|blur|noise|low resolution|dark or covered); look at the pictures\.",
+        "측정 결과는 {0}, 모델의 답은 {2}입니다. 사진을 직접 확인해 주세요.",
+    ),
+    (
+        r"The profile (.+) has no tuned adapter for the task (.+); train one or add one with .+",
+        "프로필 {0}에 {1} 작업용 조정 어댑터가 없습니다. 학습하거나 추가해 주세요.",
+    ),
+    (
+        r"The adapter (.+) was trained for the task (.+), not for (.+); choose another adapter or task\.",
+        "어댑터 {0}은(는) {1} 작업용이며 {2} 작업에는 쓸 수 없습니다. 다른 어댑터나 작업을 고르세요.",
+    ),
+    (
+        r"The picture is animated; its first frame was looked at\.",
+        "움직이는 사진이라 첫 장면만 살펴보았습니다.",
+    ),
+    (
+        r"“(.+)” is cut off, damaged or no JPEG, PNG or WebP picture; copy it from the camera again\.",
+        "“{0}”은(는) 잘렸거나 손상되었거나 JPEG, PNG, WebP 사진이 아닙니다. 카메라에서 다시 복사해 주세요.",
+    ),
+    (
+        r"“(.+)” is larger than (\d+) MB, too much for one picture; export it smaller\.",
+        "“{0}”은(는) 사진 한 장으로는 너무 큽니다({1} MB 초과). 더 작게 저장해 주세요.",
     ),
     (r"The analysis was cancelled\.", "분석을 취소했습니다."),
     (

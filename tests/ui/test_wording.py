@@ -83,8 +83,15 @@ def test_every_key_that_a_screen_uses_exists_and_every_key_is_used() -> None:
     used = set(re.findall(r"""\b(?:w|words\(\))\(\s*["']([a-z_]+\.[a-z_.]+[a-z_])["']""", source))
     assert used <= set(ENGLISH)
     families = {"verdict", "verdict_word", "label", "likelihood", "rule", "variant", "retrieval", "origin", "step"}
-    families |= {"timing", "sample"}
-    computed = {"report.no_reason", "report.p_", "cases.help_", "feedback.mounting", "feedback.normal"}
+    families |= {"timing", "sample", "severity", "task", "view"}
+    computed = {
+        "analyze.title_",
+        "report.no_reason",
+        "report.p_",
+        "cases.help_",
+        "feedback.mounting",
+        "feedback.normal",
+    }
     unused = {
         key
         for key in set(ENGLISH) - used
