@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 BASE = "__base__"
 """PEFT's name for 'no adapter' in a mixed batch."""
 
+THOUGHTS, THOUGHTS_END = "<think>", "</think>"
+
 UNQUANTISED = ("model.visual", "lm_head")
 """What stays in the profile's type under NF4, as in training: adapters are trained and served on the same base."""
 
@@ -183,7 +185,9 @@ class Engine:
         unwanted = self.dialog.text_ids(prefill)[0, :1].tolist() if prefill and generation.scoring == "direct" else []
         generated = self._generate(ids, cache, length, rows, generation, names, unwanted)
         if options and generation.scoring == "after_reasoning":
-            prefixes = [_up_to_status(self._text(tokens), prefill) for tokens in generated]
+            prefixes = [
+                scoring_prefix(self._text(tokens), prefill, inside=self.dialog.opens_thoughts) for tokens in generated
+            ]
             scores = self._score(cache, length, prefixes, options, names)
         stop = self._stop_ids
         return [
@@ -339,10 +343,16 @@ def _crop(cache: DynamicCache, length: int) -> None:
         cache.crop(-surplus)
 
 
-def _up_to_status(text: str, prefill: str) -> str:
-    """The generated text before its last ``Status:`` with the prefill put in its place."""
-    head = text.rpartition(prefill)[0] if prefill and prefill in text else text
-    return f"{head.rstrip()}\n{prefill}" if head.strip() else prefill
+def scoring_prefix(text: str, prefill: str, *, inside: bool = False) -> str:
+    """What stands before the option that is scored: the generated ``text`` up to its last ``Status:``, with the prefill
+    in its place. Thoughts (``inside``: the template has opened them) do not count as the answer; where the limit cut
+    them off they are ended here, because a model gives its verdict behind them."""
+    thoughts, end, answer = text.rpartition(THOUGHTS_END)
+    if not end and (inside or THOUGHTS in text):
+        return f"{text.rstrip()}\n{THOUGHTS_END}\n\n{prefill}"
+    head = answer.rpartition(prefill)[0] if prefill in answer else answer
+    whole = f"{thoughts}{end}{head}".rstrip()
+    return f"{whole}\n{prefill}" if whole else prefill
 
 
 def load_engine(
