@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import sys
 import time
-import warnings
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from agent.__main__ import RetrievalOption, VariantOption, log_to, main
-
-if TYPE_CHECKING:
-    from services.settings import Settings
+from agent.__main__ import RetrievalOption, VariantOption, main
+from evaluation import retrieval_commands
+from evaluation.quiet import quiet_settings
 
 app = typer.Typer(
     help="Measure what retrieval and tuning are worth.",
@@ -26,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(retrieval_commands.app, name="retrieval")
 
 
 class RunMode(StrEnum):
@@ -85,7 +84,7 @@ def run(
     profile: Annotated[str | None, typer.Option(help="Profile; default HERDLENS_PROFILE or demo.")] = None,
 ) -> None:
     """Run labelled clips and keep every answer, score, verdict and neighbour in one result file."""
-    settings = _settings()
+    settings = quiet_settings()
     from evaluation.plan import planned, variants_of
 
     plan, items = planned(
@@ -165,7 +164,7 @@ def report(
     out: Annotated[Path, typer.Option(help="Folder to write report.md, report.html and pictures to.")],
 ) -> None:
     """Tables and plots of results, side by side."""
-    _settings()
+    quiet_settings()
     from evaluation.report import read_runs, write_report
 
     for path in write_report(read_runs(results), out)[:2]:
@@ -179,7 +178,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for clips, results and report.")] = Path("build/eval"),
 ) -> None:
     """Draw held-out clips, run everything that matters on the demo bundle, and write its tables."""
-    _settings()
+    quiet_settings()
     started = time.perf_counter()
     from evaluation.held_out import CLIPS, QUICK_CLIPS, require_count
 
@@ -191,17 +190,6 @@ def demo(
     print(written[0].read_text(encoding="utf-8"))
     minutes = (time.perf_counter() - started) / 60
     print(f"{count} held-out clips in {minutes:.1f} minutes. Written: {written[0]} and {written[1]}")
-
-
-def _settings() -> Settings:
-    """The environment's settings, with the libraries told, before they load, to be quiet and write to the log."""
-    warnings.filterwarnings("ignore")
-    from services.settings import load_settings, quiet_libraries
-
-    quiet_libraries()
-    settings = load_settings()
-    log_to(settings.data)
-    return settings
 
 
 if __name__ == "__main__":

@@ -1,0 +1,193 @@
+"""How well an embedding model, with or without a reranker, finds the records that answer a query.
+
+Records are embedded once into a store (in pieces, so that a killed run goes on), queries in one or several forms: text
+and image together, the image alone, the text alone. A form that differs from the records' is answered all the same, and
+the store's warning stands in the result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from evaluation.graded import Graded, Media, Source
+from evaluation.metrics import Estimate
+from evaluation.ranking import CUTS, mean, measures
+from services.errors import InputError
+from services.qwen_embedder import QwenEmbedder
+from services.qwen_reranker import QwenReranker
+from services.schema import Sampling, digest_of
+from services.vector_store import VectorStore
+
+PIECE = 256
+"""Records that are embedded and put to disk at a time."""
+DEPTH = 1000
+"""Records that are ranked for each query; MRR counts 0 beyond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One form of the queries, with or without reranking: its measures, and the store's warnings."""
+
+    form: str
+    reranked: bool
+    queries: int
+    left_out: int
+    measures: dict[str, Estimate]
+    warnings: tuple[str, ...]
+    seconds_per_query: float
+
+
+def store_of(
+    graded: Graded, parts: Sequence[str], embedder: QwenEmbedder, media: Media, folder: Path, instruction: str
+) -> VectorStore:
+    """The store of the records' ``parts`` below ``folder``: an earlier one of the same records and model, or built
+    now. Raises InputError where a record lacks a part."""
+    lacking = next((record.id for record in graded.records if not record.has(parts)), None)
+    if lacking is not None:
+        raise InputError(f"Record {lacking!r} has no {' and '.join(parts)}; choose --records by what all of them have.")
+    about = [[r.id, r.text, _stamp(r.image), _stamp(r.video)] for r in graded.records]
+    mark = digest_of([about, list(parts), dataclasses.asdict(embedder.provenance), embedder.dimension, instruction])[
+        :12
+    ]
+    target, pieces = folder / f"store_{mark}", folder / f"pieces_{mark}"
+    if target.exists():
+        return VectorStore.open(target)
+    vectors = np.concatenate(_pieces(graded.records, parts, embedder, media, pieces, instruction))
+    kinds = ["+".join(parts)] * len(vectors)
+    store = VectorStore.create(target, vectors, [r.id for r in graded.records], kinds, embedder.provenance)
+    shutil.rmtree(pieces, ignore_errors=True)
+    return store
+
+
+def _pieces(
+    records: Sequence[Source],
+    parts: Sequence[str],
+    embedder: QwenEmbedder,
+    media: Media,
+    folder: Path,
+    instruction: str,
+) -> list[NDArray[np.float32]]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror}); choose another --out.") from error
+    found = []
+    with tqdm(total=len(records), desc="records", unit="record", disable=None) as bar:
+        for first in range(0, len(records), PIECE):
+            path, piece = folder / f"{first:08}.npy", records[first : first + PIECE]
+            if not path.exists():
+                contents = [media.content(record, parts) for record in piece]
+                _save(path, embedder.embed(contents, instruction=instruction))
+            found.append(np.load(path, allow_pickle=False))
+            bar.update(len(piece))
+    return found
+
+
+def _save(path: Path, vectors: NDArray[np.float32]) -> None:
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
+        np.save(part, vectors, allow_pickle=False)
+    os.replace(part.name, path)
+
+
+def _stamp(path: Path | None) -> list[object] | None:
+    return None if path is None else [str(path), path.stat().st_size, path.stat().st_mtime_ns]
+
+
+def ask(
+    graded: Graded,
+    form: Sequence[str],
+    store: VectorStore,
+    embedder: QwenEmbedder,
+    media: Media,
+    *,
+    threshold: int,
+    instruction: str,
+    reranker: QwenReranker | None = None,
+    record_parts: Sequence[str] = (),
+    top: int = 10,
+) -> list[Row]:
+    """The queries in one ``form``, plain and, with a ``reranker``, with the first ``top`` records ordered anew. Queries
+    that lack a part or a record of grade ``threshold`` are left out and counted."""
+    asked = [q for q in graded.queries if q.has(form) and any(g >= threshold for g in q.grades.values())]
+    left_out = len(graded.queries) - len(asked)
+    if not asked:
+        raise InputError(
+            f"No query has {' and '.join(form)} and a record of grade {threshold} or more; choose another --grade or "
+            "--queries."
+        )
+    name, started = "+".join(form), time.perf_counter()
+    contents = [media.content(query, form) for query in asked]
+    vectors = embedder.embed(contents, instruction=instruction)
+    found = store.search(vectors, DEPTH, provenance=embedder.provenance, modalities=[name])
+    seconds = (time.perf_counter() - started) / len(asked)
+    grades = [query.grades for query in asked]
+    rows = [Row(name, False, len(asked), left_out, _estimates(found.ids, grades, threshold), found.warnings, seconds)]
+    if reranker is not None:
+        started = time.perf_counter()
+        records = {record.id: record for record in graded.records}
+        ranked = []
+        for content, ids in zip(tqdm(contents, desc=f"reranking {name}", disable=None), found.ids, strict=True):
+            documents = [media.content(records[id], record_parts) for id in ids[:top]]
+            best = np.argsort(-reranker.score(content, documents), kind="stable")
+            ranked.append([*(ids[i] for i in best), *ids[top:]])
+        seconds += (time.perf_counter() - started) / len(asked)
+        after = _estimates(ranked, grades, threshold)
+        rows.append(Row(name, True, len(asked), left_out, after, found.warnings, seconds))
+    return rows
+
+
+def _estimates(
+    ranked: Sequence[Sequence[str]], grades: Sequence[Mapping[str, int]], threshold: int
+) -> dict[str, Estimate]:
+    return {name: mean(values) for name, values in measures(ranked, grades, threshold, CUTS).items()}
+
+
+def measured(
+    graded: Graded,
+    forms: Sequence[Sequence[str]],
+    record_parts: Sequence[str],
+    embedder: QwenEmbedder,
+    out: Path,
+    *,
+    threshold: int,
+    instruction: str,
+    document_instruction: str,
+    sampling: Sampling,
+    reranker: QwenReranker | None = None,
+    top: int = 10,
+) -> tuple[VectorStore, list[Row]]:
+    """Everything: the store, then all forms of the queries. Writes ``retrieval.json`` into ``out``."""
+    media = Media(sampling)
+    try:
+        store = store_of(graded, record_parts, embedder, media, out, document_instruction)
+        rows = [
+            row
+            for form in forms
+            for row in ask(
+                graded, form, store, embedder, media, threshold=threshold, instruction=instruction,
+                reranker=reranker, record_parts=record_parts, top=top,
+            )
+        ]  # fmt: skip
+    finally:
+        media.close()
+    about = {
+        "provenance": store.provenance.to_json(), "records": len(store), "modalities": store.modalities,
+        "dimension": store.dimension, "grade_threshold": threshold, "depth": DEPTH, "reranked_top": top,
+        "rows": [dataclasses.asdict(row) for row in rows],
+    }  # fmt: skip
+    from evaluation.records import write_text
+
+    write_text(out / "retrieval.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    return store, rows

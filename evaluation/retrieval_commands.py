@@ -1,0 +1,167 @@
+"""``python -m evaluation retrieval …``: what retrieval finds, by model, by way of embedding, and at size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evaluation.quiet import quiet_settings
+
+if TYPE_CHECKING:
+    from evaluation.retrieval import Row
+    from services.model_service import ModelService
+    from services.vector_store import VectorStore
+
+app = typer.Typer(help="Measure what retrieval finds.", no_args_is_help=True, rich_markup_mode=None)
+
+
+class PoolingOption(StrEnum):
+    last = "last"
+    mean = "mean"
+
+
+FORMS = "text+image,image,text"
+
+
+@app.command()
+def measure(
+    data: Annotated[Path, typer.Option(help="Graded records and queries, or annotations of labelled clips.")],
+    out: Annotated[Path, typer.Option(help="Folder for the store and retrieval.json; a killed run goes on there.")],
+    embedder: Annotated[str, typer.Option(help="Folder or id of a Qwen3-VL-Embedding model.")] = "assets/demo/base",
+    reranker: Annotated[str | None, typer.Option(help="Folder or id of a Qwen3-VL-Reranker model.")] = None,
+    pooling: Annotated[PoolingOption, typer.Option(help="last: official; mean: over the mask.")] = PoolingOption.last,
+    dimension: Annotated[int | None, typer.Option(help="Keep only the first numbers of each vector.")] = None,
+    records: Annotated[str, typer.Option(help="Parts of a record that are embedded.")] = "text+image",
+    queries: Annotated[str, typer.Option(help="Forms of the queries, by commas.")] = FORMS,
+    grade: Annotated[int, typer.Option(min=1, max=4, help="Records from this grade on are relevant.")] = 3,
+    top: Annotated[int, typer.Option(min=2, help="How many records the reranker orders anew.")] = 10,
+    instruction: Annotated[str | None, typer.Option(help="The queries' instruction; default the model's own.")] = None,
+    frames: Annotated[int, typer.Option(min=2, max=64, help="Frames of a video.")] = 16,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    pixels: Annotated[int | None, typer.Option(help="Most pixels of a picture; default the official limits.")] = None,
+) -> None:
+    """hit@k, recall@k, MRR and nDCG@k of a Qwen3-VL embedding model, with and without a reranker."""
+    quiet_settings()
+    from evaluation.graded import read_graded
+
+    parts, forms = _parts(records), [_parts(form) for form in queries.split(",")]
+    graded = read_graded(data)
+    from evaluation.retrieval import measured
+    from services.model_files import model_folder
+    from services.multimodal import Limits
+    from services.qwen_embedder import INSTRUCTION, QwenEmbedder
+    from services.qwen_reranker import QwenReranker
+    from services.schema import Sampling
+
+    limits = Limits() if pixels is None else Limits(pixels // 2, pixels, pixels // 2, pixels)
+    model = QwenEmbedder(
+        model_folder(embedder), pooling=pooling.value, dimension=dimension, device=device, dtype=dtype,
+        limits=limits, name=embedder,
+    )  # fmt: skip
+    judge = QwenReranker(model_folder(reranker), device=device, dtype=dtype, limits=limits) if reranker else None
+    store, rows = measured(
+        graded, forms, parts, model, out, threshold=grade, instruction=instruction or INSTRUCTION,
+        document_instruction=INSTRUCTION, sampling=Sampling(frames=frames), reranker=judge, top=top,
+    )  # fmt: skip
+    for line in _lines(store, rows, grade, top):
+        print(line)
+    print(f"Written: {out / 'retrieval.json'}")
+
+
+@app.command()
+def clips(
+    out: Annotated[Path, typer.Option(help="Folder for vectors and tables.")] = Path("build/retrieval"),
+    data: Annotated[Path | None, typer.Option(help="Annotations of labelled clips; default: held-out ones.")] = None,
+    limit: Annotated[int | None, typer.Option(min=12, help="Only the first clips.")] = None,
+    write: Annotated[Path | None, typer.Option(help="Also put the tables between the marks of this document.")] = None,
+    profile: Annotated[str | None, typer.Option(help="Profile; default HERDLENS_PROFILE or demo.")] = None,
+) -> None:
+    """Compare ways of embedding labelled clips: whole frames, what moves, windows, the VLM's tower, text, fusions."""
+    settings = quiet_settings()
+    from evaluation.clip_retrieval import as_served, worths
+    from evaluation.clip_tables import lines, write_into
+    from evaluation.clip_vectors import clip_vectors
+    from evaluation.data import read_data
+    from evaluation.held_out import rendered
+    from evaluation.records import write_text
+    from services.model_service import ModelService
+    from services.settings import profile as named
+
+    items, _ = read_data(data or rendered(limit or HELD_OUT, out))
+    items = items[:limit]
+    service = ModelService(settings, named(profile or settings.profile))
+    try:
+        found = clip_vectors(service, items, out / "vectors.npz")
+        references = service.library.list() if service.profile.library else []
+    finally:
+        service.close()
+    served = as_served(
+        found, items, {r.id: r.label for r in references}, {r.id: str(r.metadata.get("light")) for r in references}
+    )
+    text = "\n".join(lines(worths(found, items), served, items, _marks(service)))
+    write_text(out / "retrieval.md", text + "\n")
+    if write is not None:
+        write_into(write, text)
+    print(text)
+    print(f"Written: {out / 'retrieval.md'}")
+
+
+@app.command()
+def bench(
+    out: Annotated[Path, typer.Option(help="Folder for the stores (about 5 GB for a while).")] = Path("build/store"),
+    records: Annotated[int, typer.Option(min=1000, help="Records; the fourth source has 176,443.")] = 176_443,
+    dimension: Annotated[int, typer.Option(min=8, help="Numbers of a vector.")] = 2048,
+) -> None:
+    """Build, save, reopen and search a large store; ratios to NumPy, FAISS-flat and LanceDB on this machine."""
+    quiet_settings()
+    from evaluation.bench_store import lines, measure_stores
+
+    for line in lines(measure_stores(out, records, dimension)):
+        print(line)
+
+
+HELD_OUT = 300
+
+
+def _parts(text: str) -> list[str]:
+    from evaluation.graded import PARTS
+    from services.errors import InputError
+
+    found = [part.strip() for part in text.split("+")]
+    if not found or set(found) - set(PARTS) or len(set(found)) < len(found):
+        raise InputError(f"{text!r} is not made of text, image and video joined by +; write text+image, for instance.")
+    return [part for part in PARTS if part in found]
+
+
+def _marks(service: ModelService) -> str:
+    base, embedder = service.identity.weights, service.embedder.provenance.weights
+    return f"Profile {service.profile.name}: embedder {embedder[:12]}, base {base[:12]}."
+
+
+def _lines(store: VectorStore, rows: Sequence[Row], grade: int, top: int) -> Iterator[str]:
+    from evaluation.ranking import CUTS
+    from evaluation.summary import shown
+
+    yield (
+        f"{len(store)} records ({', '.join(store.modalities)}), {store.dimension} numbers, {store.provenance.pooling}; "
+        f"relevant from grade {grade} on; nDCG uses all grades. 95 % intervals over queries."
+    )
+    for name in ("hit", "recall", "nDCG"):
+        heads = [f"{name}@{k}" for k in CUTS] + (["MRR"] if name == "hit" else [])
+        yield ""
+        yield f"| queries | reranked | n | {' | '.join(heads)} |"
+        yield "|---" * (len(heads) + 3) + "|"
+        for row in rows:
+            cells = " | ".join(shown(row.measures[head]) for head in heads)
+            yield f"| {row.form} | {f'first {top}' if row.reranked else 'no'} | {row.queries} | {cells} |"
+    yield ""
+    for warning in dict.fromkeys(w for row in rows for w in row.warnings):
+        yield f"Warning: {warning}"
+    left = {row.form: row.left_out for row in rows if row.left_out}
+    for form, count in left.items():
+        yield f"{count} queries have no {form} or no relevant record; they are left out."
