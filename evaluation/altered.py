@@ -34,6 +34,7 @@ from services.schema import (
     Quality,
     RetrievalMode,
     Sampling,
+    Task,
     VariantName,
     Window,
 )
@@ -109,6 +110,7 @@ class AlteredServices:
         on_token: TokenSink,
         on_place: Callable[[int], None],
         cancelled: Cancellation,
+        task: Task = "mounting",
     ) -> Answer:
         """The question about this clip, about the donor's pictures, or (mode ``text``) about no pictures at all."""
         if self.settings.mode == "text":
@@ -117,7 +119,7 @@ class AlteredServices:
             seen = clip if self.donor is None else self.open_clip(str(self.donor.path), None, cancelled)
             answer = self._service.ask(
                 seen, variant, adapter, question,
-                together=together, on_token=on_token, on_place=on_place, cancelled=cancelled,
+                together=together, on_token=on_token, on_place=on_place, cancelled=cancelled, task=task,
             )  # fmt: skip
         self.answers[variant] = answer
         return answer
@@ -170,9 +172,9 @@ class AlteredServices:
     def notice(self) -> str | None:
         return self._service.notice
 
-    def open_clip(self, path: str, window: Window | None, cancelled: Cancellation) -> Clip:
+    def open_clip(self, path: str, window: Window | None, cancelled: Cancellation, *, task: Task = "mounting") -> Clip:
         if path not in self._opened:
-            self._opened[path] = self._service.open_clip(path, window, cancelled)
+            self._opened[path] = self._service.open_clip(path, window, cancelled, task=task)
         return self._opened[path]
 
     def measure_quality(self, clip: Clip) -> Quality:
@@ -181,11 +183,13 @@ class AlteredServices:
     def frame_times(self, clip: Clip) -> tuple[float, ...]:
         return self._service.frame_times(clip)
 
-    def preprocessing_digest(self) -> str:
-        return self._service.preprocessing_digest()
+    def preprocessing_digest(self, task: Task = "mounting") -> str:
+        return self._service.preprocessing_digest(task)
 
-    def adapter_for(self, variant: VariantName, adapter: str | None) -> tuple[str | None, tuple[str, ...]]:
-        return self._service.adapter_for(variant, adapter)
+    def adapter_for(
+        self, variant: VariantName, adapter: str | None, *, task: Task = "mounting"
+    ) -> tuple[str | None, tuple[str, ...]]:
+        return self._service.adapter_for(variant, adapter, task=task)
 
     def calibration(self, mode: RetrievalMode, variant: VariantName, adapter: str | None) -> Calibration | None:
         return self._service.calibration(mode, variant, adapter)
