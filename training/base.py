@@ -23,6 +23,7 @@ from services.dialog import Dialog, contract
 from services.errors import ModelError
 from services.schema import Sampling
 from services.settings import located
+from services.task_media import contract_of
 from training.attention import ByteDropout, blocked_attention
 from training.settings import TrainConfig
 
@@ -65,7 +66,8 @@ def load_dialog(config: TrainConfig) -> Dialog:
         processor = AutoProcessor.from_pretrained(base_folder(config.model), local_files_only=True)
     except (OSError, ValueError) as error:
         raise ModelError(_missing(config.model)) from error
-    return Dialog(processor, contract(processor, _sampling(config), config.min_pixels, config.max_pixels))
+    rule = contract(processor, _sampling(config), config.min_pixels, config.max_pixels)
+    return Dialog(processor, contract_of(rule, config.task))
 
 
 def load_base(config: TrainConfig, dialog: Dialog) -> Base:

@@ -22,6 +22,7 @@ from training.outputs import check_record
 from training.questions import Questions
 from training.settings import TrainConfig
 from training.steps import Examples
+from training.views import as_views
 
 Report = Callable[[str], None]
 
@@ -64,6 +65,9 @@ def prepare(
     torch.manual_seed(config.seed)
     dialog = load_dialog(config)
     check_record(config, dialog)
+    if dialog.rule.views is not None:
+        training, held = (as_views(part, dialog.rule, read) for part in (training, held))
+        everything = [*training, *held]
     base = load_base(config, dialog)
     for line in base.describe():
         report(line)

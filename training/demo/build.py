@@ -38,7 +38,7 @@ def build(bundle: Bundle, first: str | None, only: str | None) -> None:
         left = sum(MINUTES[n] for n in todo[position:])
         print(f"stage {name} ({position + 1} of {len(todo)}, about {left} min left)", file=sys.stderr, flush=True)
         began = time.monotonic()
-        STAGES[name](Bundle(bundle.folder, bundle.work))
+        STAGES[name](Bundle(bundle.folder, bundle.work, bundle.scale))
         _mark(bundle.work, name, (time.monotonic() - began) / 60)
 
 
@@ -58,9 +58,14 @@ def main() -> None:
     parser.add_argument("--only", choices=list(STAGES), help="run this stage alone")
     parser.add_argument("--bundle", type=Path, default=BUNDLE)
     parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--scale", type=float, default=1.0, help="below 1: a rehearsal with so much less of everything")
     a = parser.parse_args()
     a.work.mkdir(parents=True, exist_ok=True)
-    build(Bundle(a.bundle, a.work), a.first, a.only)
+    if not 0.0 < a.scale <= 1.0:
+        parser.error(f"--scale is {a.scale}; it must be above 0 and at most 1")
+    if a.scale < 1.0 and a.bundle == BUNDLE:
+        parser.error("a rehearsal would replace the shipped bundle by a useless one; give --bundle and --work too")
+    build(Bundle(a.bundle, a.work, a.scale), a.first, a.only)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from services.model_identity import identify
 from services.schema import Hit, RetrievalMode, VariantName, digest_of
 from services.settings import profile
 from training.demo.cache import features
-from training.demo.harvest import WORK, Stored, harvest, opened
+from training.demo.harvest import SETS, SHARD, WORK, Stored, harvest, opened
 from training.demo.references import Neighbours
 from training.demo.scoring import MODES, Loaded, loaded, mounting_scores
 from training.demo.video_mae import vectors
@@ -36,10 +37,13 @@ class Seen:
 
 
 class Bundle:
-    """Paths and lazily loaded parts of the bundle in ``folder``; sets are rendered into ``work`` when missing."""
+    """Paths and lazily loaded parts of the bundle in ``folder``; sets are rendered into ``work`` when missing.
 
-    def __init__(self, folder: Path = BUNDLE, work: Path = WORK) -> None:
-        self.folder, self.work = folder, work
+    ``scale`` below 1 shrinks every set and every training time alike, to rehearse the build; what comes out knows
+    nothing."""
+
+    def __init__(self, folder: Path = BUNDLE, work: Path = WORK, scale: float = 1.0) -> None:
+        self.folder, self.work, self.scale = folder, work, scale
         self._seen: dict[str, Seen] = {}
         self._models: dict[VariantName, Loaded] = {}
 
@@ -89,9 +93,16 @@ class Bundle:
         kept = load_file(path)
         return {mode: kept[mode] for mode in MODES}
 
+    def render(self, names: Sequence[str]) -> None:
+        """Render what is missing of these sets."""
+        for name in names if self.scale < 1 else ():
+            harvest([name], self.work, limit=max(2 * SHARD, int(SETS[name].clips * self.scale)))
+        if self.scale >= 1:
+            harvest(list(names), self.work)
+
     def stored(self, name: str) -> Stored:
         """The set ``name``, rendered as far as it is missing."""
-        harvest([name], self.work)
+        self.render([name])
         return opened(name, self.work)
 
     def seen(self, name: str) -> Seen:

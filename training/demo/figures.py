@@ -282,9 +282,10 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, default=BUNDLE)
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--sets", nargs="+", default=["test", "new", "second"], choices=["test", "new", "second"])
+    parser.add_argument("--scale", type=float, default=1.0, help="as the build's")
     a = parser.parse_args()
     torch.set_num_threads(1)
-    figures = measured(Bundle(a.bundle, a.work), a.sets)
+    figures = measured(Bundle(a.bundle, a.work, a.scale), a.sets)
     keep(figures, a.bundle)
     for title, rows in figures.tables.items():
         print(f"\n{title}")

@@ -34,7 +34,7 @@ from services.errors import HerdLensError, InputError
 from training.demo import quality_answers
 from training.demo.degrade import LEVELS, degrade
 from training.demo.draw import draw_frames
-from training.demo.plan import plan_clip
+from training.demo.plan import Viewpoints, plan_clip
 from training.demo.render import FPS, frame_times
 
 CLIP_FRAMES = 16
@@ -58,7 +58,7 @@ class Drawn:
         return self.name.endswith(".mp4")
 
 
-def draw(seed: int, folder: Path, viewpoints: str = "train") -> Drawn:
+def draw(seed: int, folder: Path, viewpoints: Viewpoints = "train") -> Drawn:
     """Render, spoil and write the medium of ``seed`` below ``folder``; the same on every run. What is there stays."""
     rng = np.random.default_rng([seed, 8])
     kind, level = str(rng.choice(KINDS)), int(rng.choice(LEVELS))
@@ -123,7 +123,7 @@ def entries(drawn: Drawn) -> list[dict[str, Any]]:
 
 
 def make(
-    clips: int, seed: int, out: Path, *, processes: int = 1, viewpoints: str = "train", quiet: bool = False
+    clips: int, seed: int, out: Path, *, processes: int = 1, viewpoints: Viewpoints = "train", quiet: bool = False
 ) -> list[Drawn]:
     """Write media and annotations of ``clips`` seeds from ``seed`` on; what was drawn, in order of the seed."""
     media = out / "media"

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,13 @@ from services.dialog import contract
 from services.embedder import Embedder
 from services.schema import Calibration, VariantName
 from services.settings import profile
-from training.demo import novelty_fit, references, samples, tower, video_mae
+from training.demo import language, novelty_fit, references, samples, tower, video_mae
+from training.demo import vision as vision_stage
 from training.demo.adapter import fine_tune
 from training.demo.bundle import Bundle
 from training.demo.cache import features
 from training.demo.calibrate import fit, write
 from training.demo.card import write_card
-from training.demo.harvest import harvest
 from training.demo.scoring import MODES, probabilities
 from training.demo.together import launch
 
@@ -37,18 +38,22 @@ LANGUAGE_SETS = ("base", "adapter")
 
 def clips(bundle: Bundle) -> None:
     """Render every set that is trained on; held-out sets are rendered by the card."""
-    harvest(["base", "adapter", "steps", "library", "calibration"], bundle.work)
+    bundle.render(["base", "adapter", "steps", "library", "calibration"])
 
 
 def vision(bundle: Bundle) -> None:
-    launch("training.demo.vision", ["--work", str(bundle.work), "--batch", "48"], bundle.work)
+    minutes = vision_stage.Settings.minutes * bundle.scale
+    flags = ["--work", str(bundle.work), "--batch", "48", "--minutes", str(minutes)]
+    launch("training.demo.vision", flags, bundle.work)
 
 
 def base(bundle: Bundle) -> None:
     """The text model on the frozen tower; the tower comes from the work folder, or from the shipped base."""
     start = bundle.work / "vision" if (bundle.work / "vision").exists() else bundle.base
-    harvest(list(LANGUAGE_SETS), bundle.work)
+    bundle.render(LANGUAGE_SETS)
     flags = ["--work", str(bundle.work), "--base", str(start), "--out", str(bundle.base), "--sets", *LANGUAGE_SETS]
+    flags += ["--minutes", str(language.Settings.minutes * bundle.scale)]
+    flags += ["--minutes-align", str(language.Settings.minutes_align * bundle.scale)]
     launch("training.demo.language", flags, bundle.work)
 
 
@@ -56,7 +61,9 @@ def embedder(bundle: Bundle) -> None:
     sets = [bundle.stored(name) for name in ("base", "adapter")]
     folder = bundle.folder / "embedder"
     shutil.rmtree(folder, ignore_errors=True)
-    video_mae.save(video_mae.train(sets, video_mae.Settings()), folder)
+    own = video_mae.Settings()
+    minutes, masked = own.minutes * bundle.scale, own.minutes_masked * bundle.scale
+    video_mae.save(video_mae.train(sets, replace(own, minutes=minutes, minutes_masked=masked)), folder)
 
 
 def library(bundle: Bundle) -> None:
@@ -127,7 +134,7 @@ def digests(bundle: Bundle) -> dict[str, object]:
 def card(bundle: Bundle) -> None:
     """Figures anew, two processes side by side, then CARD.md."""
     (bundle.folder / "figures.json").unlink(missing_ok=True)
-    harvest(["test", "new", "second"], bundle.work)
+    bundle.render(["test", "new", "second"])
     for name in ("test", "new", "second", "library"):
         features(bundle.base, bundle.stored(name))
     command = [
@@ -138,6 +145,8 @@ def card(bundle: Bundle) -> None:
         str(bundle.folder),
         "--work",
         str(bundle.work),
+        "--scale",
+        str(bundle.scale),
     ]
     runs = [subprocess.Popen([*command, "--sets", *sets]) for sets in (("test",), ("new", "second"))]
     if any([run.wait() for run in runs]):

@@ -1,0 +1,52 @@
+"""The whole build, rehearsed at a hundredth of its size: from nothing, killed in the middle, and gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from services.settings import ROOT
+from training.demo.stages import STAGES
+
+
+def _build(folder: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "training.demo.build", "--scale", "0.01"]
+    command += ["--bundle", str(folder / "bundle"), "--work", str(folder / "work")]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True)
+
+
+@pytest.mark.slow
+def test_a_build_from_nothing_survives_a_kill_and_ends_with_a_card(tmp_path: Path) -> None:
+    first = _build(tmp_path)
+    done = tmp_path / "work" / "done"
+    while not (done / "vision.json").exists():
+        assert first.poll() is None, first.stderr and first.stderr.read().decode()[-2000:]
+        time.sleep(0.2)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    kept = {path.name: path.stat().st_mtime_ns for path in done.iterdir()}
+    assert set(kept) == {"clips.json", "vision.json"}
+
+    second = _build(tmp_path)
+    _, said = second.communicate(timeout=1500)
+    assert second.returncode == 0, said.decode()[-2000:]
+    assert {path.stem for path in done.iterdir()} == set(STAGES)
+    assert {name: (done / name).stat().st_mtime_ns for name in kept} == kept, "a finished stage was made again"
+    bundle = tmp_path / "bundle"
+    card = (bundle / "CARD.md").read_text(encoding="utf-8")
+    assert all(title in card for title in json.loads((bundle / "figures.json").read_text(encoding="utf-8")))
+    for part in ("base/model.safetensors", "embedder/model.safetensors", "adapters/mounting/adapter_model.safetensors"):
+        assert (bundle / part).stat().st_size > 0
+
+
+def test_a_rehearsal_does_not_replace_the_shipped_bundle() -> None:
+    command = [sys.executable, "-m", "training.demo.build", "--scale", "0.5"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 2 and "--bundle" in run.stderr
