@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from services.schema import DEGRADATION_WORDS, Report
 
-WORDS = {"mounting": "Mounting", "normal": "Normal", "unclear": "Unclear", **DEGRADATION_WORDS}
+WORDS: Mapping[str, str] = {
+    "mounting": "Mounting",
+    "normal": "Normal",
+    "unclear": "Unclear",
+    **{str(kind): words for kind, words in DEGRADATION_WORDS.items()},
+}
 
 
 def lines(report: Report) -> Iterator[str]:

@@ -206,9 +206,7 @@ class ModelService:
     def notice(self) -> str | None:
         return self.profile.notice
 
-    def open_clip(
-        self, path: str, window: Window | None, cancelled: Cancellation, *, task: Task = "mounting"
-    ) -> Clip:
+    def open_clip(self, path: str, window: Window | None, cancelled: Cancellation, *, task: Task = "mounting") -> Clip:
         if task == "quality" and is_still(path):
             clip, frames = self.reader.open_still(path, self.profile.sampling, cancelled)
         else:
