@@ -50,10 +50,15 @@ class Worth:
     hubness: float
 
 
-def worths(found: ClipVectors, items: Sequence[Item]) -> dict[str, Worth]:
-    """Figures of every way, of its PCA and whitened forms, and of the fusions. Raises InputError for too few clips."""
+def require_enough(items: Sequence[Item]) -> None:
+    """Raise InputError for too few clips, or clips of one label only."""
     if len(items) < LEAST or len({item.truth for item in items}) < 2:
         raise InputError(f"Retrieval between clips needs at least {LEAST} labelled clips of both labels; give more.")
+
+
+def worths(found: ClipVectors, items: Sequence[Item]) -> dict[str, Worth]:
+    """Figures of every way, of its PCA and whitened forms, and of the fusions. Raises InputError for too few clips."""
+    require_enough(items)
     likeness = {name: similarity(part) for name, part in found.parts.items()}
     for name, parts in found.parts.items():
         if parts.shape[1] == 1:

@@ -1,12 +1,17 @@
 """The vectors of labelled clips under every way of embedding them that is compared.
 
-Each way looks at the same sixteen frames (three times sixteen for windows). Nothing here reads a label.
+Each way looks at the same sixteen frames (three times sixteen more for windows). Nothing here reads a label. What is
+found about a clip is put to disk at once, so that a killed run goes on with the next clip.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +23,13 @@ from langchain_core.messages import HumanMessage
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 from tqdm import tqdm
-from transformers import AutoModel, AutoProcessor
+from transformers import AutoProcessor
 
 from evaluation.data import Item
 from evaluation.records import file_sha256
 from services.dialog import Dialog, contract, messages
 from services.embedder import Embedder
+from services.errors import InputError, ResourceError
 from services.model_files import model_folder
 from services.model_service import ModelService
 from services.moving_blocks import moving_blocks
@@ -35,6 +41,9 @@ WINDOWS = ((0.0, 0.5), (0.25, 0.75), (0.5, 1.0))
 """Overlapping halves of a clip, as shares of the span that is looked at."""
 SHOWN = 3 / 7
 """Share of the picture's blocks that counts as moving where the embedder itself does not say."""
+WHOLE, MOVING = "whole frames", "moving blocks"
+NEAREST = 10
+"""References of the shipped library that are kept."""
 QUESTION = "Describe this video."
 TOKENS = 48
 
@@ -44,49 +53,65 @@ Floats = NDArray[np.float32]
 @dataclass(frozen=True, slots=True, eq=False)
 class ClipVectors:
     """``parts``: (N, W, D) float32 for each way by name, W vectors for each clip; ``captions``: what the base model
-    wrote about each clip; ``neighbours``: ids of the shipped library's nearest references, None without a library."""
+    wrote about each clip; ``neighbours``: ids of the shipped library's nearest references, None without a library;
+    ``served``: the way that the profile's embedder goes."""
 
     parts: dict[str, Floats]
     captions: tuple[str, ...]
     neighbours: tuple[tuple[str, ...], ...] | None
+    served: str = MOVING
 
 
-def clip_vectors(service: ModelService, items: Sequence[Item], kept: Path) -> ClipVectors:
-    """Vectors of ``items`` by the models of ``service``; what an earlier call with the same models and clips has put
-    into the file ``kept`` is read instead. Raises what a clip raises that cannot be read."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """One clip: (W, D) for each way, the caption, and the nearest references."""
+
+    parts: dict[str, Floats]
+    caption: str
+    near: tuple[str, ...] | None
+
+
+def clip_vectors(service: ModelService, items: Sequence[Item], folder: Path) -> ClipVectors:
+    """Vectors of ``items`` by the models of ``service``; what an earlier call with the same models has put below
+    ``folder`` is read instead. Raises what a clip raises that cannot be read."""
+    library = service.profile.library
     mark = digest_of([
-        service.identity.weights, service.embedder.provenance, service.preprocessing_digest(), QUESTION, WINDOWS,
-        [(item.video, file_sha256(item.path)) for item in items],
-        [r.id for r in service.library.list()] if service.profile.library else None,
+        service.identity.weights, dataclasses.asdict(service.embedder.provenance), service.preprocessing_digest(),
+        QUESTION, TOKENS, WINDOWS, [r.id for r in service.library.list()] if library else None,
     ])  # fmt: skip
-    found = _kept(kept, mark)
-    if found is None:
-        rows = [row for row in tqdm(_rows(service, items), total=len(items), desc="embedding", unit="clip")]
-        parts = {name: np.stack([row[0][name] for row in rows]).astype(np.float32) for name in rows[0][0]}
-        near = [row[2] for row in rows]
-        found = ClipVectors(
-            parts, tuple(row[1] for row in rows), None if near[0] is None else tuple(n for n in near if n is not None)
-        )
-        _keep(kept, mark, found)
-    return ClipVectors({**found.parts, "text": _text_vectors(found.captions)}, found.captions, found.neighbours)
+    kept = folder / f"vectors_{mark[:12]}"
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{kept} cannot be written ({error.strerror}); choose another --out.") from error
+    looks: Looks | None = None
+    seen: list[_Seen] = []
+    for item in tqdm(items, desc="embedding", unit="clip", disable=None):
+        path = kept / f"{file_sha256(item.path)}.npz"
+        found = _kept(path)
+        if found is None:
+            looks = looks or Looks(service)
+            found = _look(service, looks, item)
+            _keep(path, found)
+        seen.append(found)
+    parts = {name: np.stack([one.parts[name] for one in seen]) for name in seen[0].parts}
+    captions = tuple(one.caption for one in seen)
+    near = tuple(one.near or () for one in seen) if library else None
+    served = WHOLE if service.embedder.blocks is None else MOVING
+    return ClipVectors({**parts, "text": _text_vectors(captions)}, captions, near, served)
 
 
-def _rows(
-    service: ModelService, items: Sequence[Item]
-) -> Iterator[tuple[dict[str, Floats], str, tuple[str, ...] | None]]:
-    looks = Looks(service)
+def _look(service: ModelService, looks: Looks, item: Item) -> _Seen:
     never = threading.Event()
-    for item in items:
-        clip, frames = service.reader.open(str(item.path), service.profile.sampling, None, never)
-        windows = [
-            service.reader.open(str(item.path), service.profile.sampling, window, never)[1] for window in halves(clip)
-        ]
-        made = looks.vectors(frames, windows)
-        near = None
-        if service.profile.library:
-            hits = service.library.search(made["moving blocks"][0], 10, exclude_sha256=clip.sha256)
-            near = tuple(hit.id for hit in hits)
-        yield made, _caption(service, clip, frames), near
+    clip, frames = service.reader.open(str(item.path), service.profile.sampling, None, never)
+    windows = [
+        service.reader.open(str(item.path), service.profile.sampling, window, never)[1] for window in halves(clip)
+    ]
+    near = None
+    if service.profile.library:
+        hits = service.library.search(service.embedder.embed(frames), NEAREST, exclude_sha256=clip.sha256)
+        near = tuple(hit.id for hit in hits)
+    return _Seen(looks.vectors(frames, windows), _caption(service, clip, frames), near)
 
 
 def halves(clip: Clip) -> list[Window]:
@@ -100,42 +125,40 @@ class Looks:
 
     def __init__(self, service: ModelService) -> None:
         folder = model_folder(service.profile.embedder)
-        self.moving, self.whole = service.embedder, Embedder(folder, service.device)
+        self.moving, self.whole = Embedder(folder, service.device), Embedder(folder, service.device)
         self.whole.blocks = None
+        if self.moving.blocks is None:
+            self.moving.blocks = max(1, round(SHOWN * self.moving.all_blocks))
         chosen = service.profile
         base = service.base_folder
         processor = AutoProcessor.from_pretrained(base, local_files_only=True)
         rule = contract(processor, chosen.sampling, chosen.min_pixels, chosen.max_pixels)
         self._dialog = Dialog(processor, rule)
-        dtype = getattr(torch, chosen.dtype)
-        self._model: Any = AutoModel.from_pretrained(base, local_files_only=True, dtype=dtype).to(service.device).eval()
         limits = Limits(frame_min_pixels=chosen.min_pixels, frame_max_pixels=chosen.max_pixels)
-        self._pooled = {
-            pooling: QwenEmbedder(base, pooling=pooling, limits=limits, device=service.device, dtype=chosen.dtype)
-            for pooling in ("last", "mean")
-        }
+        self._last = QwenEmbedder(base, limits=limits, device=service.device, dtype=chosen.dtype)
+        self._mean = self._last.pooled_by("mean")
 
     def vectors(self, frames: Frames, windows: Sequence[Frames]) -> dict[str, Floats]:
         """(W, D) for each way."""
         mean, most = self._tower(frames)
         return {
-            "whole frames": self.whole.embed(frames)[None],
-            "moving blocks": self.moving.embed(frames)[None],
+            WHOLE: self.whole.embed(frames)[None],
+            MOVING: self.moving.embed(frames)[None],
             "motion crop": self.whole.embed(cropped(frames))[None],
             "windows": np.stack([self.moving.embed(window) for window in (frames, *windows)]),
             "tower, mean": mean[None],
             "tower, max": most[None],
-            "VLM, last token": self._pooled["last"].embed([Content(video=frames)]),
-            "VLM, mean": self._pooled["mean"].embed([Content(video=frames)]),
+            "VLM, last token": self._last.embed([Content(video=frames)]),
+            "VLM, mean": self._mean.embed([Content(video=frames)]),
         }
 
     def _tower(self, frames: Frames) -> tuple[Floats, Floats]:
         """Mean and maximum of the merged vision tokens that the language model reads, scaled to length 1."""
-        inputs = self._dialog.prompt(messages("?"), [frames])
+        inputs, model = self._dialog.prompt(messages("?"), [frames]), self._last.model
         with torch.inference_mode():
-            found = self._model.get_video_features(
-                inputs["pixel_values_videos"].to(self._model.device, self._model.dtype),
-                inputs["video_grid_thw"].to(self._model.device),
+            found = model.get_video_features(
+                inputs["pixel_values_videos"].to(model.device, model.dtype),
+                inputs["video_grid_thw"].to(model.device),
                 return_dict=True,
             )
         tokens = torch.cat(list(found.pooler_output)).float().cpu()
@@ -159,20 +182,14 @@ def cropped(frames: Frames) -> Frames:
 
 
 def _caption(service: ModelService, clip: Clip, frames: Frames) -> str:
-    chat = service.chat.model_copy(
-        update={"generation": _shorter(service.chat.generation)},
-    )
+    usual = service.chat.generation
+    shorter = dataclasses.replace(usual, max_tokens=min(TOKENS, usual.max_tokens))
+    chat = service.chat.model_copy(update={"generation": shorter})
     content: list[str | dict[str, object]] = [
         {"type": "video", "key": clip.key, "frames": frames},
         {"type": "text", "text": QUESTION},
     ]
     return str(chat.invoke([HumanMessage(content=content)], together=1).content).strip()
-
-
-def _shorter(generation: Any) -> Any:
-    import dataclasses
-
-    return dataclasses.replace(generation, max_tokens=min(TOKENS, generation.max_tokens))
 
 
 def _text_vectors(captions: Sequence[str]) -> Floats:
@@ -187,27 +204,22 @@ def _unit(vector: NDArray[Any]) -> Floats:
     return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-12), np.float32)
 
 
-def _kept(path: Path, mark: str) -> ClipVectors | None:
+def _kept(path: Path) -> _Seen | None:
     if not path.exists():
         return None
-    with np.load(path, allow_pickle=False) as stored:
-        if str(stored["mark"]) != mark:
-            return None
-        near = stored["neighbours"]
-        return ClipVectors(
-            {name.removeprefix("way "): stored[name] for name in stored.files if name.startswith("way ")},
-            tuple(str(text) for text in stored["captions"]),
-            tuple(tuple(str(id) for id in row) for row in near) if near.size else None,
-        )
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            parts = {name.removeprefix("way "): stored[name] for name in stored.files if name.startswith("way ")}
+            near = tuple(str(id) for id in stored["near"]) if "near" in stored.files else None
+            return _Seen(parts, str(stored["caption"]), near)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ResourceError(f"{path} is damaged; remove it and run the command again.") from error
 
 
-def _keep(path: Path, mark: str, found: ClipVectors) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ways: dict[str, Any] = {f"way {name}": part for name, part in found.parts.items()}
-    np.savez(
-        path,
-        mark=np.array(mark),
-        captions=np.array(found.captions, np.str_),
-        neighbours=np.array(found.neighbours or [], np.str_),
-        **ways,
-    )
+def _keep(path: Path, found: _Seen) -> None:
+    held: dict[str, Any] = {f"way {name}": part for name, part in found.parts.items()}
+    if found.near is not None:
+        held["near"] = np.array(found.near, np.str_)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
+        np.savez(part, caption=np.array(found.caption), **held)
+    os.replace(part.name, path)

@@ -19,10 +19,10 @@ CLIPS = 400
 QUICK_CLIPS = 24
 
 
-def require_count(clips: int) -> None:
+def require_count(clips: int, option: str = "--clips") -> None:
     """Raise InputError unless ``clips`` is a number of whole pairs of a mounting and a normal clip."""
     if clips < 2 or clips % 2:
-        raise InputError(f"--clips must be an even number from 2 on (half mounting, half normal), not {clips}.")
+        raise InputError(f"{option} must be an even number from 2 on (half mounting, half normal), not {clips}.")
 
 
 def rendered(clips: int, folder: Path) -> Path:

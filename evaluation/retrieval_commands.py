@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -83,27 +84,36 @@ def clips(
 ) -> None:
     """Compare ways of embedding labelled clips: whole frames, what moves, windows, the VLM's tower, text, fusions."""
     settings = quiet_settings()
-    from evaluation.clip_retrieval import as_served, worths
-    from evaluation.clip_tables import lines, write_into
+    from evaluation.clip_retrieval import as_served, require_enough, worths
+    from evaluation.clip_tables import lines, require_marks, write_into
     from evaluation.clip_vectors import clip_vectors
     from evaluation.data import read_data
-    from evaluation.held_out import rendered
+    from evaluation.held_out import rendered, require_count
     from evaluation.records import write_text
     from services.model_service import ModelService
+    from services.settings import Settings
     from services.settings import profile as named
 
+    chosen = named(profile or settings.profile)
+    if write is not None:
+        require_marks(write)
+    if data is None:
+        require_count(limit or HELD_OUT, "--limit")
     items, _ = read_data(data or rendered(limit or HELD_OUT, out))
     items = items[:limit]
-    service = ModelService(settings, named(profile or settings.profile))
-    try:
-        found = clip_vectors(service, items, out / "vectors.npz")
-        references = service.library.list() if service.profile.library else []
-    finally:
-        service.close()
-    served = as_served(
+    require_enough(items)
+    with TemporaryDirectory() as own:  # the user's own references stay out
+        service = ModelService(Settings(data=Path(own)), chosen)
+        try:
+            found = clip_vectors(service, items, out)
+            references = service.library.list() if chosen.library else []
+            marks = _marks(service)
+        finally:
+            service.close()
+    library = as_served(
         found, items, {r.id: r.label for r in references}, {r.id: str(r.metadata.get("light")) for r in references}
     )
-    text = "\n".join(lines(worths(found, items), served, items, _marks(service)))
+    text = "\n".join(lines(worths(found, items), found.served, library, items, marks))
     write_text(out / "retrieval.md", text + "\n")
     if write is not None:
         write_into(write, text)

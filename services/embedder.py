@@ -57,6 +57,11 @@ class Embedder:
         self._lock = threading.Lock()
 
     @property
+    def all_blocks(self) -> int:
+        """Number of blocks of a picture, of which ``blocks`` are looked at (None: all)."""
+        return int(self._model.config.image_size // self._model.config.patch_size) ** 2
+
+    @property
     def dimension(self) -> int:
         """Length of the vectors."""
         return int(self._model.config.hidden_size)

@@ -8,11 +8,12 @@ Models are read from local folders only.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ class QwenEmbedder:
         name: str | None = None,
     ) -> None:
         folder = Path(folder)
-        self.pooling, self.limits = pooling, limits or Limits()
+        self.pooling, self.limits, self.dtype = pooling, limits or Limits(), dtype
         try:
             identity = identify(folder, name)
             self._processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
@@ -73,6 +74,18 @@ class QwenEmbedder:
             preprocessing=digest_of([dataclasses.asdict(self.limits), self._processor.chat_template]),
         )
         self._lock = threading.Lock()
+
+    def pooled_by(self, pooling: Pooling) -> QwenEmbedder:
+        """The same loaded weights pooled another way; the two take turns on them."""
+        other = copy.copy(self)
+        other.pooling = pooling
+        other.provenance = dataclasses.replace(self.provenance, pooling=POOLINGS[pooling])
+        return other
+
+    @property
+    def model(self) -> Any:
+        """The loaded transformers model, for those who want more of it than its vectors."""
+        return self._model
 
     def embed(
         self, contents: Sequence[Content], *, instruction: str = INSTRUCTION, batch: int = 8
