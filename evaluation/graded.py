@@ -162,7 +162,7 @@ class Media:
     """Reads the parts of records and queries: files, or the frames of a video."""
 
     def __init__(self, sampling: Sampling) -> None:
-        self._sampling = sampling
+        self.sampling = sampling
         self._reader = VideoReader()
 
     def close(self) -> None:
@@ -172,7 +172,7 @@ class Media:
         """The ``parts`` of ``source``. Raises InputError or ClipError for what cannot be read."""
         video: Frames | None = None
         if source.video is not None and ("video" in parts or ("image" in parts and source.image is None)):
-            _, video = self._reader.open(str(source.video), self._sampling, None, threading.Event())
+            _, video = self._reader.open(str(source.video), self.sampling, None, threading.Event())
         image: NDArray[np.uint8] | None = None
         if "image" in parts:
             image = _picture(source.image) if source.image else None if video is None else video.rgb[len(video) // 2]

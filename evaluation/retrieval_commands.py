@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from evaluation.quiet import quiet_settings
 
 if TYPE_CHECKING:
-    from evaluation.retrieval import Row
     from services.model_service import ModelService
-    from services.vector_store import VectorStore
 
-app = typer.Typer(help="Measure what retrieval finds.", no_args_is_help=True, rich_markup_mode=None)
+
+class MeasureByDefault(TyperGroup):
+    """Options without a command are those of ``measure``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0].startswith("-") and args[0] not in ctx.help_option_names:
+            args = ["measure", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    help="Measure what retrieval finds. Without a command: measure.",
+    cls=MeasureByDefault, no_args_is_help=True, rich_markup_mode=None,
+)  # fmt: skip
 
 
 class PoolingOption(StrEnum):
     last = "last"
     mean = "mean"
+
+
+class DeviceOption(StrEnum):
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class DtypeOption(StrEnum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
 
 
 FORMS = "text+image,image,text"
@@ -42,9 +63,11 @@ def measure(
     top: Annotated[int, typer.Option(min=2, help="How many records the reranker orders anew.")] = 10,
     instruction: Annotated[str | None, typer.Option(help="The queries' instruction; default the model's own.")] = None,
     frames: Annotated[int, typer.Option(min=2, max=64, help="Frames of a video.")] = 16,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
-    pixels: Annotated[int | None, typer.Option(help="Most pixels of a picture; default the official limits.")] = None,
+    device: Annotated[DeviceOption, typer.Option(help="Where the models run.")] = DeviceOption.cpu,
+    dtype: Annotated[DtypeOption, typer.Option(help="Numbers that they compute in.")] = DtypeOption.float32,
+    pixels: Annotated[
+        int | None, typer.Option(min=4096, help="Most pixels of a picture; default the official limits.")
+    ] = None,
 ) -> None:
     """hit@k, recall@k, MRR and nDCG@k of a Qwen3-VL embedding model, with and without a reranker."""
     quiet_settings()
@@ -53,23 +76,22 @@ def measure(
     parts, forms = _parts(records), [_parts(form) for form in queries.split(",")]
     graded = read_graded(data)
     from evaluation.retrieval import measured
-    from services.model_files import model_folder
+    from evaluation.retrieval_lines import lines
     from services.multimodal import Limits
     from services.qwen_embedder import INSTRUCTION, QwenEmbedder
     from services.qwen_reranker import QwenReranker
     from services.schema import Sampling
 
-    limits = Limits() if pixels is None else Limits(pixels // 2, pixels, pixels // 2, pixels)
-    model = QwenEmbedder(
-        model_folder(embedder), pooling=pooling.value, dimension=dimension, device=device, dtype=dtype,
-        limits=limits, name=embedder,
-    )  # fmt: skip
-    judge = QwenReranker(model_folder(reranker), device=device, dtype=dtype, limits=limits) if reranker else None
-    store, rows = measured(
+    _require_device(device)
+    limits = None if pixels is None else Limits(pixels // 2, pixels, pixels // 2, pixels)
+    place: dict[str, Any] = {"device": device.value, "dtype": dtype.value, "limits": limits}
+    model = QwenEmbedder(_folder(embedder), pooling=pooling.value, dimension=dimension, name=embedder, **place)
+    judge = QwenReranker(_folder(reranker), **place) if reranker else None
+    found = measured(
         graded, forms, parts, model, out, threshold=grade, instruction=instruction or INSTRUCTION,
         document_instruction=INSTRUCTION, sampling=Sampling(frames=frames), reranker=judge, top=top,
     )  # fmt: skip
-    for line in _lines(store, rows, grade, top):
+    for line in lines(found, grade, top):
         print(line)
     print(f"Written: {out / 'retrieval.json'}")
 
@@ -148,30 +170,31 @@ def _parts(text: str) -> list[str]:
     return [part for part in PARTS if part in found]
 
 
+def _folder(name: str) -> Path:
+    """Where the model's files lie; no profile names it, so the remedy is another than ``model_folder``'s."""
+    from services.errors import ModelError
+    from services.model_files import model_folder
+    from services.settings import located
+
+    try:
+        return model_folder(name)
+    except ModelError as error:
+        if located(name) is not None:
+            raise
+        raise ModelError(
+            f"The model {name} is not on this machine; get it with '.venv/bin/hf download {name}', or give its folder."
+        ) from error
+
+
+def _require_device(device: DeviceOption) -> None:
+    import torch
+
+    from services.errors import InputError
+
+    if device is DeviceOption.cuda and not torch.cuda.is_available():
+        raise InputError("There is no CUDA device on this machine; leave --device at cpu.")
+
+
 def _marks(service: ModelService) -> str:
     base, embedder = service.identity.weights, service.embedder.provenance.weights
     return f"Profile {service.profile.name}: embedder {embedder[:12]}, base {base[:12]}."
-
-
-def _lines(store: VectorStore, rows: Sequence[Row], grade: int, top: int) -> Iterator[str]:
-    from evaluation.ranking import CUTS
-    from evaluation.summary import shown
-
-    yield (
-        f"{len(store)} records ({', '.join(store.modalities)}), {store.dimension} numbers, {store.provenance.pooling}; "
-        f"relevant from grade {grade} on; nDCG uses all grades. 95 % intervals over queries."
-    )
-    for name in ("hit", "recall", "nDCG"):
-        heads = [f"{name}@{k}" for k in CUTS] + (["MRR"] if name == "hit" else [])
-        yield ""
-        yield f"| queries | reranked | n | {' | '.join(heads)} |"
-        yield "|---" * (len(heads) + 3) + "|"
-        for row in rows:
-            cells = " | ".join(shown(row.measures[head]) for head in heads)
-            yield f"| {row.form} | {f'first {top}' if row.reranked else 'no'} | {row.queries} | {cells} |"
-    yield ""
-    for warning in dict.fromkeys(w for row in rows for w in row.warnings):
-        yield f"Warning: {warning}"
-    left = {row.form: row.left_out for row in rows if row.left_out}
-    for form, count in left.items():
-        yield f"{count} queries have no {form} or no relevant record; they are left out."
