@@ -91,9 +91,14 @@ class RunView:
         return next((float(row[key]) for row in reversed(self.rows) if row.get(key) is not None), None)
 
     @property
+    def base(self) -> Mapping[str, Any]:
+        """The validation of the base, before the first step; empty until it was measured."""
+        return next((row for row in self.rows if row["step"] == 0), {})
+
+    @property
     def best(self) -> Mapping[str, Any]:
         """The validation with the lowest loss, whose weights the adapter has; empty before the first."""
-        found = [row for row in self.rows if row.get("validation_loss") is not None]
+        found = [row for row in self.rows if row.get("validation_loss") is not None and row["step"]]
         return min(found, key=lambda row: float(row["validation_loss"]), default={})
 
 

@@ -30,8 +30,8 @@ _NOT_BINDING = ("output", "save_every", "cache", "patience", "name")
 @dataclass(slots=True)
 class _Progress:
     """Counters of a run; all of it goes through JSON. ``step`` counts optimizer steps, ``epoch`` and ``position``
-    (batches of that epoch) say where the next one starts; ``rows`` become loss.csv; ``seconds`` of steps and
-    validations."""
+    (batches of that epoch) say where the next one starts; ``rows`` become loss.csv, the one of step 0 is the base;
+    ``seconds`` of steps and validations."""
 
     step: int = 0
     epoch: int = 0
@@ -114,6 +114,8 @@ class Run:
         state = self.progress
         self.base.model.train()
         seldom = 0.2 if sys.stderr.isatty() else 20.0  # seconds between lines: a log file needs few
+        if state.step == 0 and not state.rows:
+            self._measure_base()
         with tqdm(total=self.total, initial=state.step, unit="step", desc="training", mininterval=seldom) as bar:
             while not state.finished:
                 self._epoch(bar)
@@ -146,9 +148,9 @@ class Run:
         """Add ``row`` to history and log; its work began at ``begun``."""
         state = self.progress
         state.seconds += time.perf_counter() - begun
-        left = state.seconds / state.step * (self.total - state.step)
-        timed = {"step": state.step, "epoch": state.epoch, **row}
-        timed |= {"seconds": round(state.seconds, 2), "left_s": round(left, 1)}
+        timed = {"step": state.step, "epoch": state.epoch, **row, "seconds": round(state.seconds, 2)}
+        if state.step:
+            timed["left_s"] = round(state.seconds / state.step * (self.total - state.step), 1)
         state.rows.append(timed)
         self.log.row(timed)
 
@@ -207,14 +209,24 @@ class Run:
         done = (step - warm) / max(1, self.total - warm)
         return self.config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
 
+    def _measure_base(self) -> None:
+        """The held-out clips before the first step, when the adapter changes nothing yet: what the base makes of them,
+        measured as the adapter will be."""
+        if self.held:
+            self.report(f"The base on the held-out clips: {self._measured().text()}")
+
+    def _measured(self) -> Validation:
+        begun = time.perf_counter()
+        found = validate(self.base, self.examples, self.held, self.held_order)
+        balanced = {f"balanced_accuracy_{mode}": value for mode, value in found.balanced.items()}
+        self._note({"validation_loss": found.loss} | balanced, begun)
+        return found
+
     def _validate(self, bar: Any) -> None:
         state = self.progress
         if not self.held:
             return
-        begun = time.perf_counter()
-        found: Validation = validate(self.base, self.examples, self.held, self.held_order)
-        balanced = {f"balanced_accuracy_{mode}": value for mode, value in found.balanced.items()}
-        self._note({"validation_loss": found.loss} | balanced, begun)
+        found = self._measured()
         bar.clear()
         self.report(f"Epoch {state.epoch + 1}, step {state.step}: {found.text()}")
         if state.best_loss is None or found.loss < state.best_loss - 1e-5:

@@ -67,7 +67,8 @@ def write_outputs(
 
 def _metrics(config: TrainConfig, history: Mapping[str, Any]) -> dict[str, Any]:
     losses = [row["loss"] for row in history["rows"] if "loss" in row]
-    validations = [row for row in history["rows"] if "validation_loss" in row]
+    validations = [row for row in history["rows"] if "validation_loss" in row and row["step"]]
+    base: Mapping[str, Any] = next((row for row in history["rows"] if not row["step"]), {})
     best: Mapping[str, Any] = min(validations, key=lambda row: row["validation_loss"], default={})
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
     for key in ("output", "cache"):
@@ -84,13 +85,19 @@ def _metrics(config: TrainConfig, history: Mapping[str, Any]) -> dict[str, Any]:
         "first_loss": losses[0] if losses else None,
         "last_loss": sum(losses[-10:]) / len(losses[-10:]) if losses else None,
         **{key: value for key, value in best.items() if key in COLUMNS[6:]},
+        **{f"base_{key}": value for key, value in base.items() if key in COLUMNS[6:]},
         "best_epoch": history["best_epoch"],
         "settings": settings | {"model": _public(config.model)},
     }
 
 
 def _card(config: TrainConfig, base: Base, metrics: Mapping[str, Any]) -> str:
-    held = [f"- {key.replace('_', ' ')}: {metrics[key]:.4f}" for key in COLUMNS[6:] if metrics.get(key) is not None]
+    held = [
+        f"- {key.replace('_', ' ')}: {metrics[key]:.4f}"
+        + (f" (base: {metrics[f'base_{key}']:.4f})" if f"base_{key}" in metrics else "")
+        for key in COLUMNS[6:]
+        if metrics.get(key) is not None
+    ]
     lines = [
         f"# {config.name}",
         "",

@@ -39,11 +39,13 @@ def test_a_run_logs_its_settings_each_step_each_validation_and_its_end(settings:
     assert head["state"] == "running" and head["total_steps"] == 4 and head["settings"]["rank"] == 16
     assert (head["samples"], head["held_out"]) == (20, 4)
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4]
-    assert [row["step"] for row in rows if "validation_loss" in row] == [2, 4]
-    assert min(row["validation_loss"] for row in rows if "validation_loss" in row) == result.metrics["validation_loss"]
+    measured = [row for row in rows if "validation_loss" in row]
+    assert [row["step"] for row in measured] == [0, 2, 4], "the base is measured too, before it is changed"
+    assert min(row["validation_loss"] for row in measured[1:]) == result.metrics["validation_loss"]
+    assert measured[0]["validation_loss"] == result.metrics["base_validation_loss"]
     seconds = [row["seconds"] for row in rows]
     assert seconds == sorted(seconds) and seconds[0] > 0.0
-    assert rows[0]["left_s"] > 0.0 and rows[-1]["left_s"] == 0.0
+    assert rows[1]["left_s"] > 0.0 and rows[-1]["left_s"] == 0.0
     assert last["state"] == "done" and str(config.output) in last["message"]
 
 

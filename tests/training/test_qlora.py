@@ -63,6 +63,18 @@ def test_it_learns_the_toy(finished: Path) -> None:
     assert metrics["validation_loss"] < metrics["first_loss"]
 
 
+def test_the_base_is_measured_on_the_held_out_clips_as_the_adapter_is(
+    settings: Settings, toys: list[Sample], finished: Path
+) -> None:
+    """An adapter that learns nothing has the base's figures to the last bit; one that learns has better ones."""
+    idle = train(settings(max_steps=1, learning_rate=1e-30), toys, report=quiet).metrics
+    for key in ("validation_loss", "balanced_accuracy_off", "balanced_accuracy_contrastive"):
+        assert idle[key] == idle[f"base_{key}"]
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert metrics["validation_loss"] < 0.8 * metrics["base_validation_loss"]
+    assert f"(base: {metrics['base_validation_loss']:.4f})" in (finished / "README.md").read_text()
+
+
 def test_the_folder_is_a_whole_adapter_and_nothing_else(finished: Path) -> None:
     record = validate(finished)
     assert (record.name, record.task, record.rank) == ("mounting", "mounting", 16)
