@@ -19,7 +19,7 @@ from agent.deps import Cancellation, TokenSink
 from evaluation.data import Item
 from evaluation.records import RunSettings
 from evaluation.views import OPPOSITE
-from services.chat.scheduler import AdapterRef
+from services.chat.chat_model import AdapterRef
 from services.dialog import STATUS, STATUS_WORDS
 from services.errors import Cancelled
 from services.schema import (

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,10 @@ from numpy.typing import NDArray
 from qwen_vl_utils.vision_process import smart_resize
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tvf
-from transformers import ProcessorMixin
+from transformers import AutoProcessor, ProcessorMixin
 from transformers.video_utils import VideoMetadata
 
-from services.errors import MismatchError
+from services.errors import MismatchError, ModelError
 from services.schema import Frames, Label, Sampling, digest_of
 
 CONTRACT_VERSION = 1
@@ -202,3 +203,16 @@ def video_metadata(clip: Frames) -> VideoMetadata:
         height=clip.rgb.shape[1],
         width=clip.rgb.shape[2],
     )
+
+
+def load_dialog(source: str | Path, sampling: Sampling, min_pixels: int, max_pixels: int) -> Dialog:
+    """The dialog of the base model in ``source`` (a local folder), from its processor's files alone; no weights are
+    read. Never touches the network; raises ModelError naming what is missing."""
+    try:
+        processor = AutoProcessor.from_pretrained(str(source), local_files_only=True)
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(
+            f"The base model {source} is not on this machine or incomplete; run 'python -m agent download' "
+            "for this profile, or choose the profile 'demo'."
+        ) from error
+    return Dialog(processor, contract(processor, sampling, min_pixels, max_pixels))

@@ -24,8 +24,10 @@ from services import quality, task_media, video
 from services.adapters import AdapterRecord, AdapterRegistry, check_base
 from services.annotations import read as read_annotations
 from services.calibration import CalibrationFile, read_calibration
-from services.chat.engine import Engine, Generation, load_engine
-from services.chat.scheduler import AdapterRef, Scheduler
+from services.chat.chat_model import AdapterRef
+from services.chat.engine import Engine, load_engine
+from services.chat.generation import Generation
+from services.chat.scheduler import Scheduler
 from services.chat.transformers_chat import TransformersChat
 from services.clip_sources import SampleClip, media_files
 from services.dialog import STATUS, resize, resize_image

@@ -23,7 +23,7 @@ def shown(frames: Frames, rule: Preprocessing) -> tuple[Picture, ...]:
 
 
 def media(task: Task, clip: Clip, frames: Frames, rule: Preprocessing) -> list[Block]:
-    """Content blocks (services.chat.transformers_chat) that stand before the question."""
+    """Content blocks (services.chat.chat_model) that stand before the question."""
     if task == "mounting":
         return [{"type": "video", "key": clip.key, "frames": frames}]
     return [

@@ -17,12 +17,13 @@ from typing import Any, Protocol
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig, GenerationConfig
+from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, GenerationConfig
 from transformers.cache_utils import DynamicCache
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
+from services.chat.generation import Generation, scoring_prefix
 from services.chat.streaming import RowStreamer
-from services.dialog import Dialog, Message, Picture, contract
+from services.dialog import Dialog, Message, Picture, load_dialog
 from services.errors import AdapterError, ModelError
 from services.schema import Frames, Sampling
 
@@ -31,24 +32,11 @@ log = logging.getLogger(__name__)
 BASE = "__base__"
 """PEFT's name for 'no adapter' in a mixed batch."""
 
-THOUGHTS, THOUGHTS_END = "<think>", "</think>"
-
 UNQUANTISED = ("model.visual", "lm_head")
 """What stays in the profile's type under NF4, as in training: adapters are trained and served on the same base."""
 
 NO_EFFECT = 1e-6
 """Largest change of any logit, relative to the largest logit, that counts as none: float32's own precision."""
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """Settings of one generation; ``temperature`` 0 is greedy. ``scoring`` as in ``settings.Profile``."""
-
-    max_tokens: int
-    temperature: float = 0.0
-    top_k: int = 0
-    repetition_penalty: float = 1.0
-    scoring: str = "direct"
 
 
 class Row(Protocol):
@@ -343,18 +331,6 @@ def _crop(cache: DynamicCache, length: int) -> None:
         cache.crop(-surplus)
 
 
-def scoring_prefix(text: str, prefill: str, *, inside: bool = False) -> str:
-    """What stands before the option that is scored: the generated ``text`` up to its last ``Status:``, with the prefill
-    in its place. Thoughts (``inside``: the template has opened them) do not count as the answer; where the limit cut
-    them off they are ended here, because a model gives its verdict behind them."""
-    thoughts, end, answer = text.rpartition(THOUGHTS_END)
-    if not end and (inside or THOUGHTS in text):
-        return f"{text.rstrip()}\n{THOUGHTS_END}\n\n{prefill}"
-    head = answer.rpartition(prefill)[0] if prefill in answer else answer
-    whole = f"{thoughts}{end}{head}".rstrip()
-    return f"{whole}\n{prefill}" if whole else prefill
-
-
 def load_engine(
     source: str | Path,
     sampling: Sampling,
@@ -367,8 +343,8 @@ def load_engine(
 ) -> Engine:
     """Load base model and processor from a local folder or the local hub cache; never from the network.
     Raises ModelError naming what is missing."""
+    dialog = load_dialog(source, sampling, min_pixels, max_pixels)
     try:
-        processor = AutoProcessor.from_pretrained(str(source), local_files_only=True)
         quantised = (
             BitsAndBytesConfig(
                 load_in_4bit=True,
@@ -395,5 +371,4 @@ def load_engine(
         ) from error
     if not quantised:
         model = model.to(device)
-    rule = contract(processor, sampling, min_pixels, max_pixels)
-    return Engine(model, Dialog(processor, rule))
+    return Engine(model, dialog)

@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from services.chat.engine import Engine, Generation, RowResult
+from services.chat.chat_model import AdapterRef
+from services.chat.engine import Engine, RowResult
+from services.chat.generation import Generation
 from services.dialog import Message, Picture
 from services.errors import Cancelled, HerdLensError, ModelError
 from services.schema import Frames
@@ -25,13 +26,6 @@ log = logging.getLogger(__name__)
 
 COMPANION_WAIT_S = 0.25
 """How long the worker waits for the other variant of a pair; they start within milliseconds of each other."""
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterRef:
-    name: str
-    folder: Path
-    digest: str
 
 
 @dataclass(eq=False)

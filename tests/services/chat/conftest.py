@@ -10,8 +10,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForImageTextToText
 
+from services.chat.chat_model import AdapterRef
 from services.chat.engine import Engine, load_engine
-from services.chat.scheduler import AdapterRef
 from services.schema import Frames, Sampling
 from training.demo import model as demo
 from training.demo.corpus import tokenizer_texts

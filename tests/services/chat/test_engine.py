@@ -11,8 +11,9 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForImageTextToText
 
-from services.chat.engine import Engine, Generation
-from services.chat.scheduler import AdapterRef
+from services.chat.chat_model import AdapterRef
+from services.chat.engine import Engine
+from services.chat.generation import Generation
 from services.dialog import messages
 from services.errors import AdapterError
 from services.schema import Frames

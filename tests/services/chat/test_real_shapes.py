@@ -15,7 +15,7 @@ from transformers import AutoModelForImageTextToText
 from agent.events import Finished, Token
 from agent.graph import analyze
 from services.adapters import write_record
-from services.chat.engine import scoring_prefix
+from services.chat.generation import scoring_prefix
 from services.chat.streaming import Detokenizer, ThoughtSplitter
 from services.model_service import ModelService
 from services.schema import Report, Request

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from langchain_core.messages import HumanMessage
 
-from services.chat.engine import Engine, Generation
-from services.chat.scheduler import AdapterRef, Scheduler
+from services.chat.chat_model import AdapterRef
+from services.chat.engine import Engine
+from services.chat.generation import Generation
+from services.chat.scheduler import Scheduler
 from services.chat.transformers_chat import TransformersChat
 from services.errors import AdapterError, Cancelled
 from services.schema import Frames
