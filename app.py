@@ -19,7 +19,9 @@ w = words()
 pages = [
     st.Page(UI / "analyze.py", title=w("nav.analyze"), icon=":material/search:", default=True),
     st.Page(UI / "history.py", title=w("nav.history"), icon=":material/history:", url_path="history"),
+    st.Page(UI / "compare.py", title=w("nav.compare"), icon=":material/compare:", url_path="compare"),
     st.Page(UI / "library.py", title=w("nav.library"), icon=":material/video_library:", url_path="library"),
+    st.Page(UI / "train.py", title=w("nav.train"), icon=":material/model_training:", url_path="train"),
     st.Page(UI / "about.py", title=w("nav.about"), icon=":material/info:", url_path="about"),
 ]
 st.navigation(pages).run()

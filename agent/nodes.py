@@ -216,6 +216,7 @@ def _variant_result(answer: Answer, text: str, judgement: verdict.Judgement) -> 
         finish_reason=answer.finish_reason,
         seconds=answer.seconds,
         error=answer.error,
+        p_decided=judgement.p_mounting,
     )
 
 

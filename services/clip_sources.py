@@ -28,5 +28,14 @@ def media_files(folder: Path | None) -> list[Path]:
     root = folder.resolve()
     if not root.is_dir():
         raise InputError(f"The media folder {folder} is not there; correct HERDLENS_MEDIA.")
-    found = (path for path in sorted(root.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file())
+    return _inside(root, SUFFIXES)
+
+
+def annotation_files(folder: Path | None) -> list[Path]:
+    """JSON files below ``folder`` by name, which may be annotations; as ``media_files`` otherwise."""
+    return [] if folder is None or not folder.is_dir() else _inside(folder.resolve(), frozenset({".json"}))
+
+
+def _inside(root: Path, suffixes: frozenset[str]) -> list[Path]:
+    found = (path for path in sorted(root.rglob("*")) if path.suffix.lower() in suffixes and path.is_file())
     return [path for path in found if path.resolve().is_relative_to(root)]

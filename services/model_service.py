@@ -29,7 +29,8 @@ from services.chat.engine import Engine, load_engine
 from services.chat.generation import Generation
 from services.chat.scheduler import Scheduler
 from services.chat.transformers_chat import TransformersChat
-from services.clip_sources import SampleClip, media_files
+from services.clip_sources import SampleClip, annotation_files, media_files
+from services.comparisons import Comparisons
 from services.dialog import STATUS, resize, resize_image
 from services.embedder import Embedder
 from services.errors import AdapterError, AnnotationError, Cancelled, HerdLensError, ModelError
@@ -38,6 +39,7 @@ from services.library import Library, Reference
 from services.model_files import model_folder
 from services.model_identity import ModelIdentity, identify
 from services.novelty import NoveltyModel
+from services.practice import PracticeClips
 from services.schema import (
     Answer,
     Calibration,
@@ -86,6 +88,8 @@ class ModelService:
             [folder for name in chosen.adapters if (folder := located(name))], settings.data / "adapters"
         )
         self.runs = TrainingRuns(settings.data / "runs")
+        self.practice = PracticeClips(settings.data / "practice")
+        self.comparisons = Comparisons(settings.data / "comparisons")
         self.reader = video.VideoReader()
         self._scheduler = Scheduler(self._load_engine)
         self._open: OrderedDict[str, _Open] = OrderedDict()
@@ -372,6 +376,18 @@ class ModelService:
     def media_files(self) -> list[Path]:
         """Videos in the media folder of the settings, long ones too; no path outside of it."""
         return media_files(self.settings.media)
+
+    def annotation_files(self) -> list[Path]:
+        """JSON files in the media folder, which may be annotations of its videos."""
+        return annotation_files(self.settings.media)
+
+    def annotated(self, file: Path) -> list[tuple[Path, Label | None]]:
+        """The clips of an annotation file with their labels; AnnotationError where it cannot be used."""
+        return [(entry.video, entry.label) for entry in read_annotations(file) if entry.video is not None]
+
+    def thumbnail(self, clip: Clip) -> bytes:
+        """A small picture of what was looked at, JPEG."""
+        return video.thumbnail(self._opened(clip).frames)
 
     def adapter_names(self, task: str | None = None) -> list[str]:
         """Adapters of ``task`` that may run on this profile's base (not asked before the base is in memory); all

@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -67,6 +67,17 @@ def exit_status(folder: Path) -> int | None:
         return None
 
 
+def me() -> dict[str, float]:
+    """What identifies this process: its id and its start time."""
+    known = psutil.Process()
+    return {"pid": known.pid, "started": known.create_time()}
+
+
+def is_running(told: Mapping[str, float]) -> bool:
+    """Whether the process that called itself ``told`` is still there."""
+    return _told(told) is not None
+
+
 def interrupt(folder: Path, *, hard: bool = False) -> None:
     """Ask the command to stop as Ctrl-C would (``hard``: as ``kill`` would); nothing when it does not run."""
     process = _process(folder)
@@ -89,11 +100,17 @@ def last_line(folder: Path) -> str:
 
 def _process(folder: Path) -> psutil.Process | None:
     try:
-        told = json.loads((folder / PROCESS).read_text(encoding="utf-8"))
+        return _told(json.loads((folder / PROCESS).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
+
+
+def _told(told: Mapping[str, float]) -> psutil.Process | None:
+    try:
         process = psutil.Process(int(told["pid"]))
         same = abs(process.create_time() - float(told["started"])) < SAME_START_S
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+    except (ValueError, KeyError, TypeError, psutil.Error):
         return None
 
 

@@ -210,8 +210,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class VariantResult:
-    """One variant's line of the report; ``p_mounting`` is this model alone, from scoring (uncalibrated). Of the
-    quality task: ``severity`` (0 clean … 4) and ``class_scores``, the probability of each degradation."""
+    """One variant's line of the report; ``p_mounting`` is this model alone, from scoring (uncalibrated), ``p_decided``
+    the calibrated one that its verdict rests on, the neighbours' vote included. Of the quality task: ``severity``
+    (0 clean … 4) and ``class_scores``, the probability of each degradation."""
 
     name: VariantName
     adapter: str | None
@@ -225,6 +226,7 @@ class VariantResult:
     error: str | None
     severity: int | None = None
     class_scores: dict[str, float] | None = None
+    p_decided: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,11 +118,11 @@ def require_trainable(clips: Sequence[TrainingClip]) -> None:
         )
 
 
-def has_cases(clips: Sequence[TrainingClip]) -> bool:
-    """Whether, whichever clips are held out, two of each label with a reason are left to be shown as cases."""
+def has_cases(clips: Sequence[TrainingClip], held_out: float = HELD_OUT) -> bool:
+    """Whether, whichever share of the clips is held out, two of each label with a reason are left as cases."""
     for label, count in counts(clips).items():
         reasoned = sum(clip.label == label and bool(clip.reason.strip()) for clip in clips)
-        if reasoned - max(1, round(count * HELD_OUT)) < 2:
+        if reasoned - max(1, round(count * held_out)) < 2:
             return False
     return True
 

@@ -15,16 +15,20 @@ from typing import TYPE_CHECKING
 from services.errors import HerdLensError, ModelError
 from services.schema import Report, Request, Window
 from services.settings import Profile, Settings, profile
+from ui.comparing import ComparisonRunner
 from ui.history_entry import keep
 from ui.jobs import JobRunner, JobView
 
 if TYPE_CHECKING:
     from services.model_service import ModelService
+    from services.training_set import TrainingClip
 
 log = logging.getLogger(__name__)
 
 PLAYER_LIMIT = 200_000_000
 """Bytes: Streamlit holds what a player shows in memory."""
+PICTURES_KEPT = 500
+"""Small pictures of labelled clips, about 8 kB each."""
 
 
 class Desk:
@@ -36,7 +40,9 @@ class Desk:
         self.warm = False
         self.warm_error: str | None = None
         self.jobs = JobRunner(self._require, self._keep, self.forget_clip)
+        self.comparisons = ComparisonRunner(self._require, self.forget_clip)
         self._playable: dict[tuple[str, int, int, Window | None], tuple[Path, float]] = {}
+        self._pictures: dict[tuple[str, Window | None], bytes] = {}
         self._service: ModelService | None = None
         self._error: HerdLensError | None = None
         self._built = threading.Event()
@@ -93,9 +99,21 @@ class Desk:
             found = self._playable[key] = self._require().playable(str(source), window)
         return found if found[0].stat().st_size <= PLAYER_LIMIT else None
 
+    def picture(self, clip: TrainingClip) -> bytes:
+        """A small picture of a labelled clip, JPEG, made once; InputError where the clip cannot be opened."""
+        key = (clip.sha256, clip.window)
+        if key not in self._pictures:
+            if len(self._pictures) >= PICTURES_KEPT:
+                self._pictures.clear()
+            service = self._require()
+            opened = service.open_clip(str(clip.path), clip.window, threading.Event())
+            self._pictures[key] = service.thumbnail(opened)
+        return self._pictures[key]
+
     def forget_clip(self, request: Request) -> None:
-        """Delete an upload that became no report, unless another analysis is looking at it."""
-        if not any(other.path == request.path for other in self.jobs.requests()):
+        """Delete an upload that became no report, unless another analysis is looking at it or going to."""
+        wanted = self.comparisons.paths() | {other.path for other in self.jobs.requests()}
+        if request.path not in wanted:
             self._require().history.discard_upload(Path(request.path))
 
     def _require(self) -> ModelService:

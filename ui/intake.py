@@ -200,6 +200,13 @@ def chosen_options(default_mode: RetrievalMode, task: Task) -> Options:
     return Options(VARIANTS[variant], state.get("retrieval", default_mode), state.get(_adapter_key(task)), task)
 
 
+def prefer_adapter(name: str) -> None:
+    """Choose an adapter for the session, from another screen."""
+    st.session_state[_adapter_key("mounting")] = name
+    if st.session_state.get("variant") == "base":
+        st.session_state["variant"] = "both"
+
+
 def _adapter_key(task: Task) -> str:
     """Each task has adapters of its own."""
     return "adapter" if task == "mounting" else f"adapter_{task}"

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from ui.words_en_compare import WORDS as COMPARE
+from ui.words_en_train import WORDS as TRAIN
+
 WORDS: dict[str, str] = {
+    **COMPARE,
+    **TRAIN,
     "nav.analyze": "Analyze",
     "nav.history": "History",
     "nav.library": "Library",

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from ui.words_ko_compare import WORDS as COMPARE
+from ui.words_ko_train import WORDS as TRAIN
+
 WORDS: dict[str, str] = {
+    **COMPARE,
+    **TRAIN,
     "nav.analyze": "분석",
     "nav.history": "기록",
     "nav.library": "참고 영상",

@@ -18,7 +18,7 @@ from ui.words_ko import WORDS as KOREAN
 UI = Path(__file__).resolve().parents[2] / "ui"
 MODULES = sorted(path for path in UI.glob("*.py") if not path.stem.startswith(("words_", "sentences_")))
 NOT_SHOWN = {"key", "icon", "type", "color", "width", "gap", "label_visibility", "mime", "vertical_alignment", "bind"}
-NOT_SHOWN |= {"persist_state", "on_click", "page_icon", "layout", "format", "default", "file_name"}
+NOT_SHOWN |= {"persist_state", "on_click", "page_icon", "layout", "format", "default", "file_name", "selection_mode"}
 SHOWING = """write markdown caption text title header subheader info warning error success toast badge button radio
     selectbox slider text_input text_area file_uploader expander popover pills segmented_control status spinner progress
     download_button checkbox toggle metric table form_submit_button dialog page_link link_button"""
@@ -83,7 +83,18 @@ def test_every_key_that_a_screen_uses_exists_and_every_key_is_used() -> None:
     used = set(re.findall(r"""\b(?:w|words\(\))\(\s*["']([a-z_]+\.[a-z_.]+[a-z_])["']""", source))
     assert used <= set(ENGLISH)
     families = {"verdict", "verdict_word", "label", "likelihood", "rule", "variant", "retrieval", "origin", "step"}
-    families |= {"timing", "sample", "severity", "task", "view"}
+    families |= {
+        "timing",
+        "sample",
+        "severity",
+        "task",
+        "view",
+        "column",
+        "source",
+        "from",
+        "run_state",
+        "compare_state",
+    }
     computed = {
         "analyze.title_",
         "report.no_reason",
@@ -91,6 +102,10 @@ def test_every_key_that_a_screen_uses_exists_and_every_key_is_used() -> None:
         "cases.help_",
         "feedback.mounting",
         "feedback.normal",
+        "compare.tab_",
+        "compare.broken",
+        "compare.cancelled",
+        "train.figure_",
     }
     unused = {
         key

@@ -1,0 +1,140 @@
+"""A comparison as it stands: what it adds up to, and one line a clip."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from services.comparisons import COLUMNS, Column, Comparison
+from ui.compare_counts import Row, change, tally
+from ui.report_html import SIGNS
+from ui.session import open_report, words
+from ui.wording import percent, plain
+
+if TYPE_CHECKING:
+    from services.model_service import ModelService
+
+RIGHT = {True: " ✓", False: " ✗", None: ""}
+ROW_PIXELS = 48
+
+
+def summary(comparison: Comparison, found: Sequence[Row], service: ModelService) -> None:
+    """Agreements, flips, right and wrong: counted."""
+    w, changed = words(), change(found)
+    if not changed.both:
+        return
+    st.markdown(w("compare.agree", agree=changed.agree, both=changed.both))
+    if changed.flips:
+        flips = ", ".join(
+            w(
+                "compare.flip",
+                before=w(f"verdict_word.{before}"),
+                after=w(f"verdict_word.{after}"),
+                count=count,
+            )
+            for (before, after), count in sorted(changed.flips.items(), key=lambda pair: -pair[1])
+        )
+        told = w("compare.differ", count=changed.flips_total, flips=flips)
+        if any(row.truth for row in found):
+            told += " " + w("compare.mended", mended=changed.mended, spoilt=changed.spoilt)
+        st.markdown(told)
+    if not any(row.truth for row in found):
+        st.caption(w("compare.no_truth"))
+        return
+    for place, column in zip(st.columns(len(COLUMNS)), COLUMNS, strict=True):
+        with place, st.container(border=True, height="stretch"):
+            _tally(found, column)
+    if _base_only_votes(comparison, service):
+        st.caption(w("compare.vote_alone"))
+
+
+def table(comparison: Comparison, found: Sequence[Row], service: ModelService) -> None:
+    """One line a clip; the button of a line opens its report."""
+    w = words()
+    pictures = [service.comparisons.picture(comparison.id, index) for index in range(len(found))]
+    columns = {
+        "picture": [_inline(picture) for picture in pictures],
+        "clip": [row.item.name for row in found],
+        "truth": [w(f"label.{row.truth}") if row.truth else "" for row in found],
+        **{str(column): [_cell(row, column) for row in found] for column in COLUMNS},
+        "changed": [_flip(row) for row in found],
+        "open": [w("compare.open_one") if row.item.report_id else "" for row in found],
+    }
+    if any(_note(row) for row in found):
+        columns["note"] = [_note(row) for row in found]
+    key = f"compare_open_{comparison.id}"
+    config = st.column_config
+    st.dataframe(
+        columns,
+        hide_index=True,
+        row_height=ROW_PIXELS,
+        key=f"compare_table_{comparison.id}",
+        column_config={
+            "picture": config.ImageColumn("", width=72),
+            "clip": config.TextColumn(w("compare.clip"), width=170),
+            "truth": config.TextColumn(w("compare.truth"), width=85),
+            **{str(column): config.TextColumn(w(f"column.{column}"), width=150) for column in COLUMNS},
+            "changed": config.TextColumn(w("compare.changed"), width=150),
+            "open": config.ButtonColumn(w("compare.open"), type="tertiary", width=75, key=key),
+            "note": config.TextColumn(w("compare.note"), width=320),
+        },
+    )
+    st.caption(w("compare.cells"))
+    click = st.session_state.get(key)
+    if click is not None and (report_id := found[click["row"]].item.report_id):
+        open_report(report_id)
+
+
+def _tally(found: Sequence[Row], column: Column) -> None:
+    w, counted = words(), tally(found, column)
+    st.metric(w(f"column.{column}"), w("compare.right", right=counted.right, known=counted.known))
+    st.caption(w("compare.tally", wrong=counted.wrong, unclear=counted.unclear))
+    if counted.own:
+        st.caption(w("compare.own", own_right=counted.own_right, own=counted.own))
+
+
+def _base_only_votes(comparison: Comparison, service: ModelService) -> bool:
+    """Whether the rule gives the base's score no weight: else it would look as if the base had recognised something."""
+    if comparison.profile != service.profile.name or not service.loaded:
+        return False
+    fitted = service.calibration(comparison.retrieval, "base", None)
+    return fitted is not None and fitted.weight_vlm == 0.0 and fitted.weight_vote > 0.0
+
+
+def _cell(row: Row, column: Column) -> str:
+    """``▲ Mounting · 97 % ✓``: sign, verdict, its probability, whether it is right."""
+    judged = row.item.columns.get(column)
+    if judged is None:
+        return ""
+    if judged.verdict is None:
+        return "—"
+    word = f"{SIGNS[judged.verdict]} {words()(f'verdict_word.{judged.verdict}')}"
+    p = "" if judged.p is None else f" · {percent(judged.p)}"
+    return word + p + RIGHT[row.right(column)]
+
+
+def _flip(row: Row) -> str:
+    w, base, tuned = words(), row.verdict("base"), row.verdict("tuned")
+    if base is None or tuned is None or base == tuned:
+        return ""
+    return f"{w(f'verdict_word.{base}')} → {w(f'verdict_word.{tuned}')}"
+
+
+def _note(row: Row) -> str:
+    """Why there is no verdict, in one or some of the columns."""
+    w, item = words(), row.item
+    errors = [item.error, *(judged.error for judged in item.columns.values())]
+    return " ".join(dict.fromkeys(w.sentence(error) for error in errors if error))
+
+
+def _inline(jpeg: bytes | None) -> str | None:
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode() if jpeg else None
+
+
+def title(comparison: Comparison) -> str:
+    """How the screen names it: its size and when it was begun."""
+    when = comparison.created_at[:16].replace("T", " ")
+    return plain(words()("compare.heading", count=len(comparison.items), when=when))
