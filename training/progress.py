@@ -2,8 +2,8 @@
 
 First line: ``{"state": "running", "started_at", "resumed_at_step", "total_steps", "samples", "held_out", "settings"}``.
 Then one line for each step and each validation, with the keys of ``COLUMNS`` that it has, ``seconds`` (elapsed, earlier
-parts of a resumed run included) and ``left_s`` (to the last step; early stopping may end sooner). The validation of step
-0 is the base's, before anything was learned. Last line:
+parts of a resumed run included) and ``left_s`` (to the last step; early stopping may end sooner). The validation of
+step 0 is the base's, before anything was learned. Last line:
 ``{"state": "done" | "stopped" | "failed", "message"}``, for bad data with ``problems``. A run that fails before its
 first step has the last line only. Lines are flushed one by one; on ``--resume`` the log is cut back to the checkpoint.
 """
