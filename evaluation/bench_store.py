@@ -79,19 +79,17 @@ class Bench:
     engines: tuple[Measured, ...]
 
 
-def measure_stores(folder: Path, records: int, dimension: int) -> Bench:
-    """Measure every engine below ``folder`` and write ``bench.json`` there; the stores are removed. Raises
-    ResourceError where FAISS, memory or room on the disk is missing, or a process was killed."""
+def measure_stores(folder: Path, records: int, dimension: int, names: Sequence[str] = tuple(ENGINES)) -> Bench:
+    """Measure the engines called ``names`` below ``folder`` and write ``bench.json`` there; the stores are removed.
+    Raises ResourceError where FAISS, memory or room on the disk is missing, or a process was killed."""
     _require_means(folder, records, dimension)
     work = folder / "work"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     try:
         drawn = work / "drawn.npy"
-        _alone(_draw, drawn, records, dimension)
-        queries = _queries(drawn)
-        truth = _alone(_true_nearest, drawn, queries)
-        engines = tuple(_measured(name, drawn, queries, truth, work) for name in ENGINES)
+        queries, truth = _alone(_draw, drawn, records, dimension)
+        engines = tuple(_measured(name, drawn, queries, truth, work) for name in names)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     memory = psutil.virtual_memory().total / 2**30
@@ -134,8 +132,8 @@ def _alone(work: Callable[..., _T], *arguments: Any) -> _T:
             raise ResourceError("A measuring process was killed, probably for memory; give fewer --records.") from error
 
 
-def _draw(path: Path, records: int, dimension: int) -> None:
-    """Drawn with a fixed seed, block by block, straight into the file."""
+def _draw(path: Path, records: int, dimension: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Draw vectors with a fixed seed, block by block, straight into the file; the queries and ``_true_nearest``."""
     rng = np.random.default_rng(0)
     centres = _unit(rng.standard_normal((CENTRES, dimension), np.float32))
     out = np.lib.format.open_memmap(path, "w+", np.float32, (records, dimension))
@@ -144,18 +142,20 @@ def _draw(path: Path, records: int, dimension: int) -> None:
         own = _unit(rng.standard_normal((count, dimension), np.float32)) * np.float32(SPREAD)
         out[first : first + count] = _unit(centres[rng.integers(CENTRES, size=count)] + own)
     out.flush()
+    queries = _queries(out)
+    return queries, _true_nearest(out, queries)
 
 
-def _queries(path: Path) -> NDArray[np.float32]:
+def _queries(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """(QUERIES, D): records moved a little."""
-    vectors, rng = np.load(path, mmap_mode="r", allow_pickle=False), np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     picked = np.asarray(vectors[np.sort(rng.choice(len(vectors), QUERIES, replace=False))])
     return _unit(picked + _unit(rng.standard_normal(picked.shape, np.float32)) * np.float32(0.5))
 
 
-def _true_nearest(path: Path, queries: NDArray[np.float32]) -> NDArray[np.float64]:
+def _true_nearest(vectors: NDArray[np.float32], queries: NDArray[np.float32]) -> NDArray[np.float64]:
     """(QUERIES,) similarity of each query's K-th nearest record, in double precision."""
-    vectors, wide = np.load(path, mmap_mode="r", allow_pickle=False), queries.astype(np.float64)
+    wide = queries.astype(np.float64)
     best = np.full((len(queries), 0), -np.inf)
     for first in range(0, len(vectors), BLOCK):
         best = np.concatenate([best, wide @ vectors[first : first + BLOCK].astype(np.float64).T], 1)

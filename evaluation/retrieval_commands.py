@@ -85,8 +85,9 @@ def measure(
     _require_device(device)
     limits = None if pixels is None else Limits(pixels // 2, pixels, pixels // 2, pixels)
     place: dict[str, Any] = {"device": device.value, "dtype": dtype.value, "limits": limits}
-    model = QwenEmbedder(_folder(embedder), pooling=pooling.value, dimension=dimension, name=embedder, **place)
-    judge = QwenReranker(_folder(reranker), **place) if reranker else None
+    folder, judges = _folder(embedder), _folder(reranker) if reranker else None
+    model = QwenEmbedder(folder, pooling=pooling.value, dimension=dimension, name=embedder, **place)
+    judge = QwenReranker(judges, **place) if judges else None
     found = measured(
         graded, forms, parts, model, out, threshold=grade, instruction=instruction or INSTRUCTION,
         document_instruction=INSTRUCTION, sampling=Sampling(frames=frames), reranker=judge, top=top,

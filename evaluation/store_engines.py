@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-import lancedb
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from services.schema import Provenance
@@ -95,10 +93,17 @@ class FaissFlat:
 
 
 class LanceFlat:
-    """A LanceDB table without an index: exact, read from disk."""
+    """A LanceDB table without an index: exact, read from disk. Takes long to load, so it loads when it is asked for."""
+
+    def __init__(self) -> None:
+        import lancedb
+        import pyarrow
+
+        self._lancedb: Any = lancedb
+        self._arrow: Any = pyarrow
 
     def write(self, vectors: Floats, folder: Path) -> None:
-        dimension = vectors.shape[1]
+        pa, dimension = self._arrow, vectors.shape[1]
         schema = pa.schema([("id", pa.string()), ("vector", pa.list_(pa.float32(), dimension))])
 
         def batches() -> Iterator[Any]:
@@ -108,10 +113,10 @@ class LanceFlat:
                 yield pa.record_batch([pa.array(_names(len(block), first)), rows], schema=schema)
 
         reader = pa.RecordBatchReader.from_batches(schema, batches())
-        lancedb.connect(folder).create_table("records", reader, schema=schema)
+        self._lancedb.connect(folder).create_table("records", reader, schema=schema)
 
     def open(self, folder: Path) -> None:
-        self._table = lancedb.connect(folder).open_table("records")
+        self._table = self._lancedb.connect(folder).open_table("records")
 
     def search(self, queries: Floats, k: int) -> Ints:
         asked = self._table.search(list(queries), vector_column_name="vector").distance_type("dot")

@@ -74,6 +74,13 @@ def test_mean_pooling_is_the_mean_of_all_tokens_of_the_mask(stock) -> None:
     np.testing.assert_allclose(found, expected / np.linalg.norm(expected), atol=1e-5)
 
 
+def test_the_same_weights_can_be_pooled_both_ways(embedder) -> None:
+    other, mean = QwenEmbedder(BASE, limits=SMALL, pooling="mean"), embedder.pooled_by("mean")
+    assert mean.model is embedder.model and mean.provenance == other.provenance
+    np.testing.assert_allclose(mean.embed(CONTENTS[:2]), other.embed(CONTENTS[:2]), atol=1e-6)
+    assert np.abs(mean.embed(CONTENTS[:1]) - embedder.embed(CONTENTS[:1])).max() > 1e-3
+
+
 def test_every_kind_of_input_has_a_vector_that_its_companions_do_not_change(embedder) -> None:
     together = embedder.embed(CONTENTS)
     alone = np.concatenate([embedder.embed([content]) for content in CONTENTS])
