@@ -24,14 +24,15 @@ from services import quality, task_media, video
 from services.adapters import AdapterRecord, AdapterRegistry, check_base
 from services.annotations import read as read_annotations
 from services.calibration import CalibrationFile, read_calibration
-from services.chat.chat_model import AdapterRef
+from services.chat.backend import Backend
+from services.chat.chat_model import AdapterRef, ClipChatModel
 from services.chat.engine import Engine, load_engine
 from services.chat.generation import Generation
-from services.chat.scheduler import Scheduler
-from services.chat.transformers_chat import TransformersChat
+from services.chat.in_process import InProcess
+from services.chat.model_server import ModelServer
 from services.clip_sources import SampleClip, annotation_files, media_files
 from services.comparisons import Comparisons
-from services.dialog import STATUS, resize, resize_image
+from services.dialog import STATUS, Preprocessing, resize, resize_image
 from services.embedder import Embedder
 from services.errors import AdapterError, AnnotationError, Cancelled, HerdLensError, ModelError
 from services.history import History
@@ -91,14 +92,9 @@ class ModelService:
         self.practice = PracticeClips(settings.data / "practice")
         self.comparisons = Comparisons(settings.data / "comparisons")
         self.reader = video.VideoReader()
-        self._scheduler = Scheduler(self._load_engine)
+        self.backend = self._backend()
         self._open: OrderedDict[str, _Open] = OrderedDict()
         self._lock = threading.RLock()
-        if chosen.engine != "transformers":
-            raise ModelError(
-                f"The profile {chosen.name!r} needs a model server, which this version cannot use yet; "
-                "choose the profile 'demo', 'cpu' or 'gpu-8gb'."
-            )
 
     # ---- parts, loaded on first use ------------------------------------------------------------------------------
 
@@ -107,13 +103,21 @@ class ModelService:
         """Folder of the base model's files: in the project, on disk, or in the local hub cache."""
         return model_folder(self.profile.base_model)
 
-    @cached_property
+    @property
     def identity(self) -> ModelIdentity:
-        return identify(self.base_folder, self.profile.base_model)
+        return self.backend.identity
 
     @property
     def engine(self) -> Engine:
-        return self._scheduler.engine()
+        """The engine in this process; ModelError where the profile's is on a server."""
+        if isinstance(self.backend, InProcess):
+            return self.backend.engine
+        raise ModelError(f"The profile {self.profile.name!r} has no model in this process; choose 'demo' or 'cpu'.")
+
+    @property
+    def rule(self) -> Preprocessing:
+        """The preprocessing contract of the profile's base model."""
+        return self.backend.dialog.rule
 
     @cached_property
     def embedder(self) -> Embedder:
@@ -158,11 +162,11 @@ class ModelService:
     @property
     def loaded(self) -> bool:
         """Whether the language model is in memory, so that an analysis starts at once."""
-        return self._scheduler.loaded
+        return self.backend.loaded
 
     def warm_up(self) -> None:
         """Load every model now; raises what loading raises."""
-        self.engine  # noqa: B018
+        self.backend.warm_up()
         self.embedder  # noqa: B018
         if self.profile.library:
             self.library.count()
@@ -170,7 +174,7 @@ class ModelService:
 
     def release(self) -> bool:
         """Give the models' memory back; they load again with the next request. False while requests wait or run."""
-        if not self._scheduler.unload():
+        if not self.backend.release():
             return False
         with self._lock:
             self._open.clear()
@@ -181,6 +185,17 @@ class ModelService:
 
     def close(self) -> None:
         self.reader.close()
+
+    def _backend(self) -> Backend:
+        chosen = self.profile
+        generation = Generation(
+            chosen.max_tokens, chosen.temperature, chosen.top_k, chosen.repetition_penalty, chosen.scoring
+        )
+        if chosen.engine == "server":
+            return ModelServer(self.settings, chosen, lambda: self.base_folder, generation)
+        return InProcess(
+            self._load_engine, lambda: identify(self.base_folder, chosen.base_model), chosen.base_model, generation
+        )
 
     def _load_engine(self) -> Engine:
         started = time.perf_counter()
@@ -233,7 +248,7 @@ class ModelService:
         return tuple(round(float(t), 3) for t in self._opened(clip).frames.pts_s)
 
     def preprocessing_digest(self, task: str = "mounting") -> str:
-        return task_media.contract_of(self.engine.dialog.rule, task).digest
+        return task_media.contract_of(self.rule, task).digest
 
     def find_references(self, clip: Clip, mode: RetrievalMode) -> Neighbourhood:
         if mode == "off":
@@ -245,9 +260,9 @@ class ModelService:
         self, variant: VariantName, adapter: str | None, *, task: Task = "mounting"
     ) -> tuple[str | None, tuple[str, ...]]:
         if variant == "base":
-            return None, ()
+            return None, self.backend.warnings
         record, warnings = self._adapter_record(adapter, task)
-        return record.name, tuple(warnings)
+        return record.name, (*warnings, *self.backend.warnings)
 
     def ask(
         self,
@@ -267,7 +282,7 @@ class ModelService:
             record = self.adapters.get(adapter)
             reference = AdapterRef(record.name, record.folder, record.digest)
         started = time.perf_counter()
-        shown = task_media.media(task, clip, self._opened(clip).frames, self.engine.dialog.rule)
+        shown = task_media.media(task, clip, self._opened(clip).frames, self.rule)
         content = [*shown, {"type": "text", "text": question}]
         texts: dict[str, list[str]] = {"reasoning": [], "answer": []}
         result: dict[str, object] = {}
@@ -305,17 +320,10 @@ class ModelService:
             return None
         return fitted.rule(mode, variant)
 
-    @cached_property
-    def chat(self) -> TransformersChat:
+    @property
+    def chat(self) -> ClipChatModel:
         """The chat model; its weights load with the first request."""
-        chosen = self.profile
-        return TransformersChat(
-            scheduler=self._scheduler,
-            model=chosen.base_model,
-            generation=Generation(
-                chosen.max_tokens, chosen.temperature, chosen.top_k, chosen.repetition_penalty, chosen.scoring
-            ),
-        )
+        return self.backend.chat
 
     # ---- what the browser and the command line ask for besides ---------------------------------------------------
 
@@ -332,7 +340,7 @@ class ModelService:
 
     def view_jpegs(self, clip: Clip) -> list[bytes]:
         """The pictures that the quality task showed the model (after the common resize), JPEG."""
-        rule = self.engine.dialog.rule
+        rule = self.rule
         seen = (resize_image(view, rule) for view in task_media.shown(self._opened(clip).frames, rule))
         return [_jpeg(picture.permute(1, 2, 0).contiguous().numpy()) for picture in seen]
 
@@ -385,9 +393,9 @@ class ModelService:
         """The clips of an annotation file with their labels; AnnotationError where it cannot be used."""
         return [(entry.video, entry.label) for entry in read_annotations(file) if entry.video is not None]
 
-    def thumbnail(self, clip: Clip) -> bytes:
+    def thumbnail(self, clip: Clip, width: int = video.THUMBNAIL_WIDTH) -> bytes:
         """A small picture of what was looked at, JPEG."""
-        return video.thumbnail(self._opened(clip).frames)
+        return video.thumbnail(self._opened(clip).frames, width)
 
     def adapter_names(self, task: str | None = None) -> list[str]:
         """Adapters of ``task`` that may run on this profile's base (not asked before the base is in memory); all
@@ -413,7 +421,7 @@ class ModelService:
         record = self.adapters.add(folder, name)
         try:
             self._fits(record)
-            self._scheduler.try_adapter(AdapterRef(record.name, record.folder, record.digest))
+            self.backend.try_adapter(AdapterRef(record.name, record.folder, record.digest))
         except HerdLensError:
             if record.name not in before:
                 self.adapters.remove(record.name)
@@ -467,7 +475,7 @@ class ModelService:
 
     def _hold(self, clip: Clip, frames: Frames) -> _Open:
         """Keep a decoded clip with its common resize, and let the oldest go."""
-        resized = resize(frames.rgb, self.engine.dialog.rule).permute(0, 2, 3, 1).contiguous().numpy()
+        resized = resize(frames.rgb, self.rule).permute(0, 2, 3, 1).contiguous().numpy()
         held = _Open(clip, frames, resized)
         with self._lock:
             self._open[clip.key] = held

@@ -277,10 +277,10 @@ def plays_in_browser(clip: Clip) -> bool:
     return clip.codec in BROWSER_PLAYS.get(clip.container, frozenset())
 
 
-def thumbnail(frames: Frames) -> bytes:
-    """JPEG of the middle frame, 224 pixels wide."""
+def thumbnail(frames: Frames, width: int = THUMBNAIL_WIDTH) -> bytes:
+    """JPEG of the middle frame, ``width`` pixels wide."""
     picture = Image.fromarray(frames.rgb[len(frames) // 2])
-    height = max(1, round(picture.height * THUMBNAIL_WIDTH / picture.width))
+    height = max(1, round(picture.height * width / picture.width))
     buffer = io.BytesIO()
-    picture.resize((THUMBNAIL_WIDTH, height), Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=85)
+    picture.resize((width, height), Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=85)
     return buffer.getvalue()

@@ -12,6 +12,7 @@ from ui import compare_intake
 from ui.compare_counts import rows, to_csv
 from ui.compare_table import summary, table, title
 from ui.desk import Desk
+from ui.markup import scroll_up
 from ui.session import desk, guarded, service_or_note, words
 from ui.wording import plain
 
@@ -62,6 +63,7 @@ def _result(current: Desk, service: ModelService) -> None:
                 st.rerun()
             _panel(current, service, comparison, state)
 
+    st.html(scroll_up(id), unsafe_allow_javascript=True)
     with st.container(border=True, key="comparison"):
         panel()
 

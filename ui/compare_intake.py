@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from services.comparisons import Compared
-from services.schema import Label
 from ui.history_entry import window_of
 from ui.intake import SUFFIXES, give_back, sample_title
 from ui.session import guarded, words
@@ -58,7 +57,8 @@ def sources(service: ModelService, limit_mb: int) -> None:
 def chosen_list(service: ModelService) -> None:
     """What was gathered, with a button to leave a clip out again."""
     w, clips = words(), chosen()
-    truths = [_truth(clip, service) for clip in clips]
+    known = service.known_labels()
+    truths = [clip.label or known.get(clip.sha256 or "") for clip in clips]
     st.caption(w("compare.chosen", count=len(clips), known=sum(truth is not None for truth in truths)))
     if not clips:
         return
@@ -122,6 +122,7 @@ def _uploads(service: ModelService, limit_mb: int) -> None:
 def _samples(service: ModelService) -> None:
     w = words()
     samples = {str(sample.path): sample for sample in service.samples()}
+    digests = {str(clip.path): clip.sha256 for clip in service.sample_clips}
     with st.form("compare_samples_form", border=False, clear_on_submit=True):
         picked = st.multiselect(
             w("compare.samples"),
@@ -132,7 +133,7 @@ def _samples(service: ModelService) -> None:
         )
         sent = st.form_submit_button(w("compare.add"))
     if sent:
-        _added([Compared(path, sample_title(samples[path])) for path in picked])
+        _added([Compared(path, sample_title(samples[path]), sha256=digests.get(path)) for path in picked])
 
 
 def _annotations(service: ModelService) -> None:
@@ -203,11 +204,3 @@ def _remember(clips: list[Compared]) -> None:
     """Each span of a clip once."""
     there = {(clip.path, clip.window) for clip in chosen()}
     chosen().extend(clip for clip in clips if (clip.path, clip.window) not in there)
-
-
-def _truth(clip: Compared, service: ModelService) -> Label | None:
-    """What is known before the clip was looked at."""
-    if clip.label is not None:
-        return clip.label
-    samples = {str(sample.path): sample.label for sample in service.samples()}
-    return samples.get(clip.path) or service.known_labels().get(clip.sha256 or "")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from services.comparisons import COLUMNS, Column, Comparison
+from ui.compare_cards import cards
 from ui.compare_counts import Row, change, tally
 from ui.report_html import SIGNS
 from ui.session import open_report, words
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 RIGHT = {True: " ✓", False: " ✗", None: ""}
 ROW_PIXELS = 48
+COLUMN_PIXELS: dict[Column, int] = {"base": 126, "tuned": 126, "alone": 148}
 
 
 def summary(comparison: Comparison, found: Sequence[Row], service: ModelService) -> None:
@@ -26,7 +28,7 @@ def summary(comparison: Comparison, found: Sequence[Row], service: ModelService)
     w, changed = words(), change(found)
     if not changed.both:
         return
-    st.markdown(w("compare.agree", agree=changed.agree, both=changed.both))
+    told = w("compare.agree", agree=changed.agree, both=changed.both)
     if changed.flips:
         flips = ", ".join(
             w(
@@ -37,10 +39,10 @@ def summary(comparison: Comparison, found: Sequence[Row], service: ModelService)
             )
             for (before, after), count in sorted(changed.flips.items(), key=lambda pair: -pair[1])
         )
-        told = w("compare.differ", count=changed.flips_total, flips=flips)
+        told += " " + w("compare.differ", count=changed.flips_total, flips=flips)
         if any(row.truth for row in found):
             told += " " + w("compare.mended", mended=changed.mended, spoilt=changed.spoilt)
-        st.markdown(told)
+    st.markdown(told)
     if not any(row.truth for row in found):
         st.caption(w("compare.no_truth"))
         return
@@ -54,12 +56,13 @@ def summary(comparison: Comparison, found: Sequence[Row], service: ModelService)
 def table(comparison: Comparison, found: Sequence[Row], service: ModelService) -> None:
     """One line a clip; the button of a line opens its report."""
     w = words()
-    pictures = [service.comparisons.picture(comparison.id, index) for index in range(len(found))]
-    columns = {
-        "picture": [_inline(picture) for picture in pictures],
+    pictures = [_inline(service.comparisons.picture(comparison.id, index)) for index in range(len(found))]
+    cells = [[_cell(row, column) for column in COLUMNS] for row in found]
+    columns: dict[str, list[str | None]] = {
+        "picture": pictures,
         "clip": [row.item.name for row in found],
         "truth": [w(f"label.{row.truth}") if row.truth else "" for row in found],
-        **{str(column): [_cell(row, column) for row in found] for column in COLUMNS},
+        **{str(column): [told[place] for told in cells] for place, column in enumerate(COLUMNS)},
         "changed": [_flip(row) for row in found],
         "open": [w("compare.open_one") if row.item.report_id else "" for row in found],
     }
@@ -67,21 +70,27 @@ def table(comparison: Comparison, found: Sequence[Row], service: ModelService) -
         columns["note"] = [_note(row) for row in found]
     key = f"compare_open_{comparison.id}"
     config = st.column_config
-    st.dataframe(
-        columns,
-        hide_index=True,
-        row_height=ROW_PIXELS,
-        key=f"compare_table_{comparison.id}",
-        column_config={
-            "picture": config.ImageColumn("", width=72),
-            "clip": config.TextColumn(w("compare.clip"), width=170),
-            "truth": config.TextColumn(w("compare.truth"), width=85),
-            **{str(column): config.TextColumn(w(f"column.{column}"), width=150) for column in COLUMNS},
-            "changed": config.TextColumn(w("compare.changed"), width=150),
-            "open": config.ButtonColumn(w("compare.open"), type="tertiary", width=75, key=key),
-            "note": config.TextColumn(w("compare.note"), width=320),
-        },
-    )
+    with st.container(key="compare_wide"):
+        st.dataframe(
+            columns,
+            hide_index=True,
+            row_height=ROW_PIXELS,
+            placeholder="",
+            key=f"compare_table_{comparison.id}",
+            column_config={
+                "picture": config.ImageColumn("", width=72),
+                "clip": config.TextColumn(w("compare.clip"), width=150),
+                "truth": config.TextColumn(w("compare.truth"), width=80),
+                **{
+                    str(column): config.TextColumn(w(f"column.{column}"), width=COLUMN_PIXELS[column])
+                    for column in COLUMNS
+                },
+                "changed": config.TextColumn(w("compare.changed"), width=130),
+                "open": config.ButtonColumn(w("compare.open"), type="tertiary", width=65, key=key),
+                "note": config.TextColumn(w("compare.note"), width=320),
+            },
+        )
+    cards(found, cells, pictures)
     st.caption(w("compare.cells"))
     click = st.session_state.get(key)
     if click is not None and (report_id := found[click["row"]].item.report_id):

@@ -28,6 +28,8 @@ CLIPS_LIMIT = 200
 """Clips of one comparison."""
 RUNNING_LIMIT = 3
 """Comparisons that may run at once: each keeps one clip in the model's line."""
+PICTURE_WIDTH = 120
+"""Pixels; a table of many pictures is sent again as it grows."""
 COMPARED_WITH: RetrievalMode = "contrastive"
 """How base and tuned are shown reference clips where the profile itself shows none."""
 
@@ -167,7 +169,7 @@ class ComparisonRunner:
         report, hood, message = self._analysed(run, service, both)
         if report is None:
             return replace(item, error=message)
-        service.comparisons.keep_picture(comparison.id, index, service.thumbnail(report.clip))
+        service.comparisons.keep_picture(comparison.id, index, service.thumbnail(report.clip, PICTURE_WIDTH))
         report_id = keep(service, report, item.name, hood)
         columns: dict[Column, Judged] = {variant.name: _judged(report, variant) for variant in report.variants}
         alone = Request(item.path, ("tuned",), "off", comparison.adapter, report.clip.window)

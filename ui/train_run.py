@@ -12,6 +12,7 @@ from services.errors import AdapterError
 from services.training_runs import RunView
 from ui.compare_intake import ADAPTER_KEY
 from ui.intake import prefer_adapter
+from ui.markup import scroll_up
 from ui.session import guarded, words
 from ui.wording import clock, percent, plain
 
@@ -42,6 +43,7 @@ def watch(service: ModelService, name: str) -> None:
             else:
                 _panel(service, run)
 
+    st.html(scroll_up(f"{begun.name} {begun.created_at}"), unsafe_allow_javascript=True)
     with st.container(border=True, key="training_run"):
         panel()
 

@@ -52,7 +52,7 @@ WORDS: dict[str, str] = {
     "compare.resume": "Go on",
     "compare.agree": "Base and tuned agree on **{agree} of {both}** clips.",
     "compare.differ": "They differ on {count}: {flips}.",
-    "compare.flip": "{before} → {after} {count} ×",
+    "compare.flip": "{before} → {after}: {count}",
     "compare.mended": "With the truth known: {mended} became right, {spoilt} became wrong.",
     "compare.right": "{right} of {known} right",
     "compare.tally": "{wrong} wrong, {unclear} unclear",

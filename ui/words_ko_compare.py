@@ -52,7 +52,7 @@ WORDS: dict[str, str] = {
     "compare.resume": "이어서 하기",
     "compare.agree": "기본과 조정의 판정이 **{both}개 중 {agree}개** 영상에서 같습니다.",
     "compare.differ": "{count}개는 다릅니다: {flips}.",
-    "compare.flip": "{before} → {after} {count}개",
+    "compare.flip": "{before} → {after}: {count}개",
     "compare.mended": "정답을 아는 영상 가운데 {mended}개가 맞게, {spoilt}개가 틀리게 바뀌었습니다.",
     "compare.right": "{known}개 중 {right}개 맞음",
     "compare.tally": "틀림 {wrong}개, 불분명 {unclear}개",
