@@ -58,6 +58,7 @@ FORBIDDEN_SUFFIXES = frozenset({*_PICKLES, *_PROGRAMS, ".gguf", ".onnx", ".whl"}
 _KEY = re.compile(r"base_model\.model\.([A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*)\.lora_([AB])\.weight")
 _PATTERN = re.compile(r"[A-Za-z0-9_.\\|()?:*+^$]+")
 _MODULE = re.compile(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*")
+_VISION = re.compile(r"(^|\.)(visual|vision_tower|vision_model)(\.|$)")
 _BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 _TASKS = (None, "CAUSAL_LM", "SEQ_2_SEQ_LM", "FEATURE_EXTRACTION")
 
@@ -279,6 +280,11 @@ def _check_tensors(content: bytes, config: Mapping[str, Any], rank: int, folder:
             raise AdapterError(f"{where}: {key} holds NaN or infinite values; train the adapter again.")
         if not _targeted(module, config["target_modules"]):
             raise AdapterError(f"{where}: {key} belongs to a module that target_modules does not name.")
+        if _VISION.search(module):
+            raise AdapterError(
+                f"{where} holds {key}, a part of the vision tower; only adapters of the language side are served, "
+                "because one look of the tower serves base and tuned: train it with --targets language."
+            )
         pairs.setdefault(module, set()).add(side)
     if not pairs:
         raise AdapterError(f"{where} holds no tensors; give the folder of a finished adapter.")

@@ -8,17 +8,16 @@ from __future__ import annotations
 import re
 import warnings
 from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
 from peft import LoraConfig, get_peft_model
-from torch import nn
 
 from services.architectures import architectures, described, on_meta, parameters
 from services.errors import ModelError
-from training.base import target_pattern
+from training.settings import Targets
+from training.targets import counted, pattern
 
-Targets = Literal["language", "vision", "all"]
-CHOICES: tuple[Targets, ...] = ("language", "vision", "all")
+CHOICES: tuple[Targets, ...] = get_args(Targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +43,8 @@ class Attached:
     def line(self) -> str:
         """One line for a person."""
         return (
-            f"{self.model} ({self.total / 1e9:.2f} B), {self.targets}: {len(self.modules)} linears "
-            f"({', '.join(self.kinds)}) of {self.layers} layers, {self.trained:,} trained parameters"
+            f"{self.model} ({self.total / 1e9:.2f} B), {self.targets}: {counted(self.modules)}, "
+            f"{self.trained:,} trained parameters"
         )
 
 
@@ -64,30 +63,6 @@ def attach_report(model: str, targets: Targets = "language", rank: int = 16) -> 
         raise ModelError(f"LoRA does not attach to {model} as planned; this base cannot be trained.")
     trained = sum(parameter.numel() for parameter in peft.parameters() if parameter.requires_grad)
     return Attached(model, targets, modules, trained, total)
-
-
-def pattern(model: nn.Module, targets: Targets) -> str:
-    """Regular expression over full module paths for ``targets``."""
-    if targets == "language":
-        return target_pattern(model)
-    if targets == "vision":
-        return vision_pattern(model)
-    return f"({target_pattern(model)})|({vision_pattern(model)})"
-
-
-def vision_pattern(model: nn.Module) -> str:
-    """Every linear of every block of the vision tower, whatever it is called there (``qkv``, ``proj``, and ``fc1``,
-    ``linear_fc1`` or ``gate_proj``), and nothing else; the mergers stay as they are."""
-    found = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and re.search(r"(^|\.)visual\.blocks\.\d+\.", name)
-    ]
-    if not found:
-        raise ModelError(f"{type(model).__name__} has no visual.blocks part; use a Qwen-VL base.")
-    path = found[0].partition(".blocks.")[0]
-    inner = sorted({re.sub(r"^.*?\.blocks\.\d+\.", "", name) for name in found})
-    return rf"{re.escape(path)}\.blocks\.\d+\.({'|'.join(map(re.escape, inner))})"
 
 
 def main() -> None:

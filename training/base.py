@@ -1,4 +1,4 @@
-"""The base model for QLoRA: NF4 language model, frozen vision tower, LoRA on the language model by module path.
+"""The base model for QLoRA: NF4 language model, unquantised vision tower, LoRA by module path.
 
 What is quantised and what is trained is chosen by full module path, counted, and checked: a base whose linears do not
 come out as asked is refused instead of being trained half.
@@ -26,8 +26,8 @@ from services.settings import located
 from services.task_media import contract_of
 from training.attention import ByteDropout, blocked_attention
 from training.settings import TrainConfig
+from training.targets import counted, language_pattern, pattern
 
-SUFFIXES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ATTENTION = "herdlens_blocked"
 NF4_BLOCK = 64
 """bitsandbytes quantises in blocks of 64 values along a row; narrower rows would share scales between rows."""
@@ -54,9 +54,9 @@ class Base:
         total = sum(p.numel() for p in self.peft.parameters() if p.requires_grad)
         form = "held dequantised while training" if self.expanded else "4-bit in memory"
         return [
-            f"NF4 double-quantised: {_summary(self.quantised)} ({form}).",
+            f"NF4 double-quantised: {counted(self.quantised)} ({form}).",
             "Not quantised: vision tower, embeddings, norms.",
-            f"LoRA on {_summary(self.trained)}: {total:,} trained parameters.",
+            f"LoRA on {counted(self.trained)}: {total:,} trained parameters.",
         ]
 
 
@@ -97,8 +97,9 @@ def load_base(config: TrainConfig, dialog: Dialog) -> Base:
     expanded = _expand(model, dtype) if _wants_expansion(config, model, device) else False
     if config.precision == "bf16":
         _cast_language(model, torch.bfloat16)
-    peft = _attach(model, config)
-    trained = _check_trained(model)
+    wanted = pattern(model, config.targets)
+    peft = _attach(model, config, wanted)
+    trained = _check_trained(model, wanted)
     for parameter in peft.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -109,17 +110,17 @@ def load_base(config: TrainConfig, dialog: Dialog) -> Base:
         model.model.language_model.config._attn_implementation = ATTENTION
         _cheaper_dropout(model, config.dropout)
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     return Base(model, peft, dialog, device, dtype, quantised, trained, expanded)
 
 
-def _attach(model: nn.Module, config: TrainConfig) -> PeftModel:
+def _attach(model: nn.Module, config: TrainConfig, wanted: str) -> PeftModel:
     """LoRA by module path, stock PEFT."""
     settings = LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
-        target_modules=target_pattern(model),
+        target_modules=wanted,
         bias="none",
         task_type="CAUSAL_LM",
         base_model_name_or_path=config.model,
@@ -127,14 +128,6 @@ def _attach(model: nn.Module, config: TrainConfig) -> PeftModel:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")  # PEFT 0.21 reads it
         return get_peft_model(model, settings)
-
-
-def target_pattern(model: nn.Module) -> str:
-    """Regular expression over full module paths: the seven projections of every language layer and nothing else."""
-    path = next((name for name, _ in model.named_modules() if name.endswith("language_model")), None)
-    if path is None:
-        raise ModelError(f"{type(model).__name__} has no language_model part; use a Qwen-VL base.")
-    return rf"{re.escape(path)}\.layers\.\d+\.(self_attn|mlp)\.({'|'.join(SUFFIXES)})"
 
 
 def _sampling(config: TrainConfig) -> Sampling:
@@ -155,7 +148,7 @@ def _device(config: TrainConfig) -> torch.device:
 
 def _check_quantised(model: nn.Module) -> tuple[str, ...]:
     """Every language linear is NF4 with double quantisation, nothing else is."""
-    wanted = re.compile(target_pattern(model))
+    wanted = re.compile(language_pattern(model))
     found: list[str] = []
     for name, module in model.named_modules():
         quantised = isinstance(module, bnb.nn.Linear4bit)
@@ -174,10 +167,9 @@ def _check_quantised(model: nn.Module) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _check_trained(model: nn.Module) -> tuple[str, ...]:
-    wanted = re.compile(target_pattern(model))
+def _check_trained(model: nn.Module, wanted: str) -> tuple[str, ...]:
     adapted = [name for name, module in model.named_modules() if hasattr(module, "lora_A")]
-    stray = [name for name in adapted if not wanted.fullmatch(name)]
+    stray = [name for name in adapted if not re.fullmatch(wanted, name)]
     if stray or not adapted:
         raise ModelError(f"LoRA did not attach as planned ({', '.join(stray) or 'nowhere'}); this base cannot be used.")
     return tuple(adapted)
@@ -219,12 +211,6 @@ def _cheaper_dropout(model: nn.Module, p: float) -> None:
     for module in model.modules():
         if p > 0.0 and hasattr(module, "lora_dropout"):
             module.lora_dropout["default"] = ByteDropout(p)
-
-
-def _summary(paths: tuple[str, ...]) -> str:
-    kinds = sorted({path.rpartition(".")[2] for path in paths}, key=SUFFIXES.index)
-    layers = len({re.sub(r"\.(self_attn|mlp)\..*", "", path) for path in paths})
-    return f"{len(paths)} linears ({', '.join(kinds)} of {layers} language layers)"
 
 
 def base_folder(name: str) -> Path:

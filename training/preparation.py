@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from services.errors import AnnotationError
+from services.errors import AnnotationError, InputError
 from training.base import Base, load_base, load_dialog
 from training.collator import Collator
 from training.context import Cases
@@ -69,7 +69,7 @@ def prepare(
         training, held = (as_views(part, dialog.rule, read) for part in (training, held))
         everything = [*training, *held]
     base = load_base(config, dialog)
-    for line in base.describe():
+    for line in (*base.describe(), *remarks(config, use_cache)):
         report(line)
     features, unreadable = _features(config, base, read, use_cache, everything, report)
     tokenizer, model = dialog.tokenizer, base.model.config
@@ -88,14 +88,32 @@ def _features(
     """The source of vision features; with the cache, all of them are computed here and unreadable media named. A
     tower that is trained itself is never cached."""
     tower = Tower(base.model, base.dialog, read, base.dtype)
-    if not use_cache or config.targets != "language":
-        return LiveFeatures(tower, trained=config.targets != "language"), []
+    if config.targets != "language":
+        if any(medium.features is not None for sample in samples for medium in sample.media):
+            raise InputError(
+                f"Ready vision features cannot be trained on with targets {config.targets!r}; give pictures."
+            )
+        return LiveFeatures(tower, trained=True), []
+    if not use_cache:
+        return LiveFeatures(tower), []
     root: Path = config.cache or config.output / "features"
     features = CachedFeatures(cache_folder(root, base.model, base.dialog, base.dtype), tower)
     problems = features.fill(samples, lambda items: tqdm(items, desc="vision features", unit="sample", leave=False))
     if features.misses:
         report(f"Vision features of {features.misses} clips and images computed in {features.seconds:.1f} s.")
     return features, problems
+
+
+def remarks(config: TrainConfig, use_cache: bool) -> list[str]:
+    """What a person should know of the chosen targets before hours are spent on them."""
+    if config.targets == "language":
+        return []
+    cache = ["Vision features are not cached between epochs, because the tower itself is trained."] if use_cache else []
+    return [
+        *cache,
+        "vLLM serves the language side of adapters only, and HerdLens shows base and tuned from one pass of the vision "
+        f"tower: an adapter with targets {config.targets!r} can be used with PEFT, but not registered here.",
+    ]
 
 
 def _refuse(problems: Sequence[str]) -> None:

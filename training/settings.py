@@ -11,7 +11,7 @@ from services.errors import SettingsError
 from services.settings import profile
 
 ContextMode = Literal["off", "contrastive", "mixed"]
-Targets = Literal["language"]
+Targets = Literal["language", "vision", "all"]
 Precision = Literal["bf16", "fp32"]
 Device = Literal["auto", "cpu", "cuda"]
 Expand = Literal["auto", "on", "off"]
@@ -25,6 +25,9 @@ class TrainConfig:
     ``bare_share`` is the weight of the bare ``Status: …`` answer (the form that scoring reads) against the answer
     with its reason; ``context_share`` how often ``mixed`` also asks with two reference cases, ``contrastive`` always
     does, ``off`` never. ``max_length`` counts tokens of the longest single question with its answer.
+
+    ``targets``: the language layers' projections, the vision tower's linears, or both. A tower that is trained itself
+    runs for every batch; and neither vLLM nor this program serves an adapter with a vision side.
 
     ``expand``: hold the NF4 weights dequantised while training. They keep exactly the NF4 values, so the arithmetic
     is the same; it costs 2 bytes a weight and spares the slow 4-bit product of CPUs (``auto``: on CPU only)."""
@@ -99,7 +102,7 @@ class TrainConfig:
             (not 0.0 <= self.validation_share < 0.9, f"validation_share is {self.validation_share}, take 0…0.9"),
             (not self.learning_rate > 0.0, f"learning_rate is {self.learning_rate}, it must be positive"),
             (not self.clip_norm > 0.0, f"clip_norm is {self.clip_norm}, it must be positive"),
-            (self.targets != "language", f"targets is {self.targets!r}, only 'language' can be trained"),
+            (self.targets not in get_args(Targets), f"targets is {self.targets!r}, take {_either(Targets)}"),
             (self.context not in get_args(ContextMode), f"context is {self.context!r}, take {_either(ContextMode)}"),
             (self.precision not in get_args(Precision), f"precision is {self.precision!r}, take {_either(Precision)}"),
             (self.expand not in get_args(Expand), f"expand is {self.expand!r}, take {_either(Expand)}"),

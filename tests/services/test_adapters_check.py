@@ -55,13 +55,21 @@ def test_a_plain_adapter_is_accepted_with_its_record(tmp_path: Path, kind: str, 
     record = validate(make(tmp_path, tensors=pair(kind=kind), target_modules=targets))
     assert (record.name, record.task, record.rank, record.folder) == ("mounting", "mounting", 4, tmp_path)
     assert (record.architecture, record.weights, record.preprocessing) == ("a" * 64, "b" * 64, "c" * 64)
-    assert record.metrics["by_light"] == {"night": 0.94} and record.served_name == f"mounting-{record.digest[:12]}"
+    assert record.metrics["by_light"] == {"night": 0.94}
 
 
 def test_the_pattern_that_training_writes_is_accepted(tmp_path: Path) -> None:
     suffixes = "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj"
     pattern = rf"model\.language_model\.layers\.\d+\.(self_attn|mlp)\.({suffixes})"
     assert validate(make(tmp_path, target_modules=pattern)).rank == 4
+
+
+@pytest.mark.parametrize("module", ["model.visual.blocks.0.attn.qkv", "visual.blocks.3.mlp.gate_proj"])
+def test_an_adapter_with_a_vision_side_is_refused_in_words(tmp_path: Path, module: str) -> None:
+    """Served rows share one pass of the tower: such an adapter would change the base's answers too."""
+    targets = rf"(model\.language_model\.layers\.\d+\.self_attn\.q_proj)|({module.replace('.', chr(92) + '.')})"
+    text = refusal(make(tmp_path, tensors=pair() | pair(module), target_modules=targets))
+    assert "vision tower" in text and "--targets language" in text and module in text
 
 
 def test_the_digest_covers_configuration_and_weights(tmp_path: Path, adapter: Path) -> None:

@@ -14,8 +14,9 @@ from transformers.cache_utils import DynamicCache
 from services import memory
 from services.architectures import architecture, config_of
 from services.memory import GIB, sizes, sizes_of
-from training.architectures import attach_report, pattern
+from training.architectures import attach_report
 from training.memory import TRAINED, saved_bytes, training
+from training.targets import pattern
 
 TOKENS = 256
 RANK = 16
@@ -47,7 +48,7 @@ def kept_for_backward(config: Any, dropout: float, *, checkpointing: bool) -> in
         if hasattr(module, "lora_A"):
             module.cast_input_dtype_enabled = False  # as training.base does under autocast
     if checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     own = {parameter.untyped_storage().data_ptr() for parameter in peft.parameters()}
     saved: dict[int, torch.Tensor] = {}
 

@@ -27,10 +27,11 @@ from services.settings import ROOT
 from tests.media import make_clip, numbered
 from tests.training.tiny_bases import ARCHITECTURES
 from tests.training.toy_clips import picture, toy
-from training.base import SUFFIXES, load_base, load_dialog
+from training.base import load_base, load_dialog
 from training.data import Sample
 from training.features import CachedFeatures, LiveFeatures, Tower, cache_folder
 from training.settings import TrainConfig
+from training.targets import SUFFIXES
 from training.trainer import train
 
 Settings = Callable[..., TrainConfig]
@@ -264,6 +265,7 @@ import sys
 from pathlib import Path
 from tests.training.toy_clips import toy
 from training.settings import TrainConfig
+from training.targets import SUFFIXES
 from training.trainer import train
 toys = [toy(seed, label) for seed in range(12) for label in ("mounting", "normal")]
 train(
