@@ -46,6 +46,8 @@ SPREAD = 0.9
 BLOCK = 8192
 TICK_S = 0.005
 OURS = "store, mapped"
+PART = "stores at size"
+"""Name of the tables in a document."""
 PACKAGES = ("numpy", "faiss-cpu", "lancedb", "pyarrow")
 
 _T = TypeVar("_T")

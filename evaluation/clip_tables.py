@@ -1,20 +1,18 @@
-"""Figures of retrieval between clips as Markdown, and as the block of a document that a command keeps up to date."""
+"""Figures of retrieval between clips as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from evaluation.clip_retrieval import FUSIONS, AsServed, Worth, by_chance
 from evaluation.clip_vectors import MOVING, WHOLE
 from evaluation.data import Item
 from evaluation.metrics import paired
-from evaluation.records import write_text
 from evaluation.summary import number, shown
-from services.errors import InputError
 
 GOAL = 0.85
-START, END = "<!-- retrieval between clips: written by a command -->", "<!-- end of retrieval between clips -->"
+PART = "retrieval between clips"
+"""Name of the tables in a document."""
 
 
 def lines(
@@ -100,22 +98,3 @@ def _title(name: str, ours: str) -> str:
 def _table_head(head: Sequence[str]) -> Iterator[str]:
     yield f"| {' | '.join(head)} |"
     yield "|---" * len(head) + "|"
-
-
-def require_marks(document: Path) -> tuple[str, str]:
-    """What stands before and behind the marks of ``document``; InputError if they are not there."""
-    try:
-        whole = document.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{document} cannot be read as UTF-8 text; give a document with the marks.") from error
-    before, start, rest = whole.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
-        raise InputError(f"{document} has no lines {START!r} and {END!r}; put them where the tables belong.")
-    return before, after
-
-
-def write_into(document: Path, text: str) -> None:
-    """Put ``text`` between the marks of ``document``; InputError if they are not there."""
-    before, after = require_marks(document)
-    write_text(document, f"{before}{START}\n\n{text.strip()}\n\n{END}{after}")

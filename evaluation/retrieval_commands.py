@@ -108,10 +108,11 @@ def clips(
     """Compare ways of embedding labelled clips: whole frames, what moves, windows, the VLM's tower, text, fusions."""
     settings = quiet_settings()
     from evaluation.clip_retrieval import as_served, require_enough, worths
-    from evaluation.clip_tables import lines, require_marks, write_into
+    from evaluation.clip_tables import PART, lines
     from evaluation.clip_vectors import clip_vectors
     from evaluation.data import read_data
     from evaluation.held_out import rendered, require_count
+    from evaluation.marked_text import require_marks, write_between
     from evaluation.records import write_text
     from services.model_service import ModelService
     from services.settings import Settings
@@ -119,7 +120,7 @@ def clips(
 
     chosen = named(profile or settings.profile)
     if write is not None:
-        require_marks(write)
+        require_marks(write, PART)
     if data is None:
         require_count(limit or HELD_OUT, "--limit")
     items, _ = read_data(data or rendered(limit or HELD_OUT, out))
@@ -139,7 +140,7 @@ def clips(
     text = "\n".join(lines(worths(found, items), found.served, library, items, marks))
     write_text(out / "retrieval.md", text + "\n")
     if write is not None:
-        write_into(write, text)
+        write_between(write, PART, text)
     print(text)
     print(f"Written: {out / 'retrieval.md'}")
 
@@ -149,13 +150,34 @@ def bench(
     out: Annotated[Path, typer.Option(help="Folder for the stores (about 5 GB for a while).")] = Path("build/store"),
     records: Annotated[int, typer.Option(min=1000, help="Records; the fourth source has 176,443.")] = 176_443,
     dimension: Annotated[int, typer.Option(min=8, help="Numbers of a vector.")] = 2048,
+    write: Annotated[Path | None, typer.Option(help="Also put the tables between the marks of this document.")] = None,
 ) -> None:
     """Build, save, reopen and search a large store; ratios to NumPy, FAISS-flat and LanceDB on this machine."""
     quiet_settings()
-    from evaluation.bench_store import lines, measure_stores
+    from evaluation.bench_store import PART, lines, measure_stores
+    from evaluation.marked_text import require_marks, write_between
 
-    for line in lines(measure_stores(out, records, dimension)):
-        print(line)
+    if write is not None:
+        require_marks(write, PART)
+    text = "\n".join(lines(measure_stores(out, records, dimension)))
+    if write is not None:
+        write_between(write, PART, text)
+    print(text)
+    print(f"Written: {out / 'bench.json'}")
+
+
+@app.command()
+def published(
+    write: Annotated[Path | None, typer.Option(help="Also put the table between the marks of this document.")] = None,
+) -> None:
+    """What the fourth source's published figures can mean: hit rates, or recall over several records."""
+    from evaluation.marked_text import write_between
+    from evaluation.source_retrieval import PART, lines
+
+    text = "\n".join(lines())
+    if write is not None:
+        write_between(write, PART, text)
+    print(text)
 
 
 HELD_OUT = 300

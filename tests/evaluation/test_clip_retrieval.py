@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evaluation.clip_retrieval import FUSIONS, as_served, by_chance, similarity, worth, worths
-from evaluation.clip_tables import END, START, lines, write_into
+from evaluation.clip_tables import lines
 from evaluation.clip_vectors import MOVING, WHOLE, ClipVectors
 from evaluation.data import Item
 from services.errors import InputError
@@ -123,15 +123,3 @@ def test_the_tables_name_the_shipped_way_the_best_and_its_p(made):
     assert f"| {WHOLE} (as shipped) |" in other and f"As shipped ({WHOLE})" in other
     found = re.search(r"against the shipped way p = (\S+),", other)
     assert found is not None and float(found[1]) < 0.05
-
-
-def test_tables_replace_what_stands_between_the_marks_and_nothing_else(tmp_path):
-    document = tmp_path / "page.md"
-    document.write_text(f"before\n{START}\nold\n{END}\nafter\n", encoding="utf-8")
-    for text in ("new", "newer"):
-        write_into(document, text)
-    assert document.read_text(encoding="utf-8") == f"before\n{START}\n\nnewer\n\n{END}\nafter\n"
-    document.write_text("no marks", encoding="utf-8")
-    with pytest.raises(InputError, match="has no lines"):
-        write_into(document, "x")
-    assert document.read_text(encoding="utf-8") == "no marks"

@@ -10,9 +10,10 @@ import pytest
 
 from agent.__main__ import main
 from evaluation.__main__ import app
-from evaluation.clip_tables import END, START
+from evaluation.clip_tables import PART
 from evaluation.clip_vectors import MOVING, WHOLE, clip_vectors, cropped
 from evaluation.data import read_data
+from evaluation.marked_text import marks
 from services.errors import ResourceError
 from services.model_service import ModelService
 from services.schema import Frames
@@ -40,7 +41,7 @@ def ran(twelve, tmp_path_factory):
     """(output folder, document, status) of the command."""
     out = tmp_path_factory.mktemp("out")
     document = out / "page.md"
-    document.write_text(f"# Page\n{START}\n{END}\n", encoding="utf-8")
+    document.write_text("\n".join(("# Page", *marks(PART), "")), encoding="utf-8")
     call = ["retrieval", "clips", "--data", str(twelve), "--out", str(out), "--write", str(document)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HERDLENS_DATA", str(tmp_path_factory.mktemp("data")))
