@@ -12,11 +12,13 @@ from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
 from services.dialog import Dialog, contract, messages, resize
 from services.schema import Frames, Sampling
-from training.demo import corpus, tower
+from training.demo import corpus, resuming, tower
 from training.demo.facts import facts
-from training.demo.language import Layout, group_times, loss_of, packed
+from training.demo.language import Layout, Packed, Settings, group_times, loss_of, packed, run
 from training.demo.model import processor, random_model, save
 from training.demo.plan import plan_clip
+from training.demo.resuming import Resume
+from training.demo.together import Group
 
 TIMES = np.linspace(0.0, 7.9, 16)
 
@@ -110,3 +112,34 @@ def test_no_general_answer_speaks_of_mounting() -> None:
 def test_tokens_of_the_verdict_are_single(dialog: Dialog) -> None:
     for word in (" Mounting", " Normal"):
         assert dialog.text_ids(word).shape[1] == 1
+
+
+def test_a_broken_text_training_goes_on_to_the_same_weights(
+    base: Path,
+    model: Qwen3VLForConditionalGeneration,
+    dialog: Dialog,
+    frames: Frames,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resuming, "EVERY_S", 0.0)
+    seen = _seen(model, dialog, frames)
+    times = group_times({"times_s": TIMES.tolist()})
+    said = ("Two cows.", "One cow.", "No cow.", "Three cows.")
+
+    def trained(path: Path | None, stop_at: int | None = None) -> torch.Tensor:
+        fresh = Qwen3VLForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
+        layout = Layout(dialog.processor, fresh)
+
+        def batch(step: int) -> Packed:
+            if step == stop_at:
+                raise KeyboardInterrupt
+            return packed(layout, [times], [[corpus.Exercise("How many cows?", said[step])]], seen)
+
+        run("language", fresh, batch, len(said), Settings(), Group(0, 1, None), Resume(path))
+        return torch.cat([p.detach().flatten() for p in fresh.model.language_model.parameters()])
+
+    whole = trained(None)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "run.resume", stop_at=2)
+    assert torch.equal(trained(tmp_path / "run.resume"), whole)

@@ -1,8 +1,8 @@
 """Rebuild the demo bundle: ``python -m training.demo.build [--from STAGE] [--only STAGE]``.
 
-Stages in order: clips, vision, base, embedder, library, novelty, adapter, samples, calibrate, card. Finished stages are
-kept in ``build/demo`` (not in git) and skipped, so that a killed build goes on where it was; inside a stage, rendering
-goes on with the next shard, the vision tower and the adapter with their last checkpoint. ``--from STAGE`` makes that
+Stages in order: clips, vision, base, embedder, library, novelty, adapter, quality, samples, calibrate, card. Finished
+stages are kept in ``build/demo`` (not in git) and skipped, so that a killed build goes on where it was; inside a stage,
+rendering goes on with the next shard, vision tower, text model and quality adapter with their last checkpoint. ``--from STAGE`` makes that
 stage and everything after it anew, on what was shipped by the stages before. About two and a half hours on two cores.
 """
 
@@ -20,8 +20,8 @@ from training.demo.harvest import WORK
 from training.demo.stages import STAGES, done_file
 
 MINUTES = {
-    "clips": 15, "vision": 45, "base": 42, "embedder": 14, "library": 1, "novelty": 3, "adapter": 25, "samples": 1,
-    "calibrate": 4, "card": 15,
+    "clips": 15, "vision": 45, "base": 34, "embedder": 14, "library": 1, "novelty": 3, "adapter": 25, "quality": 12,
+    "samples": 1, "calibrate": 4, "card": 15,
 }  # fmt: skip
 """What a stage takes on two cores, for the time left."""
 

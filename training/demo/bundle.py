@@ -55,6 +55,10 @@ class Bundle:
     def adapter(self) -> Path:
         return self.folder / "adapters" / "mounting"
 
+    @property
+    def quality_adapter(self) -> Path:
+        return self.folder / "adapters" / "quality"
+
     def model(self, variant: VariantName) -> Loaded:
         """The base, or the base with the adapter; float32."""
         if variant not in self._models:
@@ -96,14 +100,21 @@ class Bundle:
     def render(self, names: Sequence[str]) -> None:
         """Render what is missing of these sets."""
         for name in names if self.scale < 1 else ():
-            harvest([name], self.work, limit=max(2 * SHARD, int(SETS[name].clips * self.scale)))
+            harvest([name], self.work, limit=self.count(SETS[name].clips))
         if self.scale >= 1:
             harvest(list(names), self.work)
 
-    def stored(self, name: str) -> Stored:
-        """The set ``name``, rendered as far as it is missing."""
-        self.render([name])
-        return opened(name, self.work)
+    def count(self, clips: int) -> int:
+        """``clips``, or as few of them as this rehearsal takes."""
+        return clips if self.scale >= 1 else max(2 * SHARD, int(clips * self.scale))
+
+    def stored(self, name: str, limit: int | None = None) -> Stored:
+        """The set ``name``, or its first ``limit`` clips, rendered as far as it is missing."""
+        if limit is None:
+            self.render([name])
+            return opened(name, self.work)
+        harvest([name], self.work, limit=self.count(limit))
+        return opened(name, self.work, self.count(limit))
 
     def seen(self, name: str) -> Seen:
         """The set ``name`` with everything that the shipped models make of it."""

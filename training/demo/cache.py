@@ -21,11 +21,11 @@ from training.features import tower_digest
 
 
 def features(base: Path, stored: Stored, batch: int = 16) -> NDArray[np.float16]:
-    """The set's features, computed with the tower of ``base`` where they are not there yet."""
+    """The set's features, computed with the tower of ``base`` where they are not there yet, or only of fewer clips."""
     model = Qwen3VLForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
     path = stored.folder / f"features-{tower_digest(model)[:16]}.npy"
-    if path.exists():
-        return np.load(path, mmap_mode="r")
+    if path.exists() and len(kept := np.load(path, mmap_mode="r")) >= len(stored):
+        return kept[: len(stored)]
     part = path.with_suffix(".part")
     shape = (len(stored), GROUPS, 3, tower.TOKENS, model.config.vision_config.out_hidden_size)
     out = np.lib.format.open_memmap(part, "w+", np.float16, shape)

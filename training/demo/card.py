@@ -7,7 +7,19 @@ from pathlib import Path
 
 from training.demo.harvest import SETS
 
-STAGES = ("clips", "vision", "base", "embedder", "library", "novelty", "adapter", "samples", "calibrate", "card")
+STAGES = (
+    "clips",
+    "vision",
+    "base",
+    "embedder",
+    "library",
+    "novelty",
+    "adapter",
+    "quality",
+    "samples",
+    "calibrate",
+    "card",
+)
 
 DATA = """\
 ## Data

@@ -89,8 +89,8 @@ def folder(name: str, work: Path = WORK) -> Path:
     return work / "sets" / name
 
 
-def opened(name: str, work: Path = WORK) -> Stored:
-    """The finished part of a set, from its first clip on without gaps."""
+def opened(name: str, work: Path = WORK, limit: int | None = None) -> Stored:
+    """The finished part of a set, from its first clip on without gaps, or its first ``limit`` clips."""
     root = folder(name, work)
     notes: list[dict[str, Any]] = []
     for shard in sorted((root / "notes").glob("*.json")):
@@ -98,7 +98,7 @@ def opened(name: str, work: Path = WORK) -> Stored:
             break
         notes += json.loads(shard.read_text(encoding="utf-8"))
     targets = {p.stem.removeprefix("target_"): np.load(p, mmap_mode="r") for p in sorted(root.glob("target_*.npy"))}
-    return Stored(root, np.load(root / "patches.npy", mmap_mode="r"), targets, tuple(notes))
+    return Stored(root, np.load(root / "patches.npy", mmap_mode="r"), targets, tuple(notes[:limit]))
 
 
 def coded(frames: NDArray[np.uint8], times_s: NDArray[np.float64], crf: int) -> bytes:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,14 +37,15 @@ from training.demo.corpus import (
 from training.demo.harvest import GROUPS, WORK, Stored, opened
 from training.demo.model import END, START, random_model, save
 from training.demo.progress import Progress
+from training.demo.resuming import Resume
 from training.demo.together import Group, add_flags, group_of
 from training.demo.vision import schedule
 
 
 @dataclass(frozen=True)
 class Settings:
-    minutes_align: float = 5.0
-    minutes: float = 32.0
+    steps_align: int = 400
+    steps: int = 1600
     batch_align: int = 24
     batch: int = 8
     questions_align: int = 4
@@ -186,10 +186,10 @@ def _untrained(base: Path, of: Qwen3VLProcessor, seed: int) -> Qwen3VLForConditi
 
 
 class Clips:
-    """Batches of clips or of single groups with fresh questions."""
+    """Batches of clips or of single groups with fresh questions, the same ones at a step whatever came before."""
 
     def __init__(self, layout: Layout, sets: list[tuple[Stored, NDArray[np.float16]]], seed: int) -> None:
-        self.layout, self.random = layout, random.Random(seed)
+        self.layout, self.seed, self.random = layout, seed, random.Random()
         self.clips = [
             (note, array, row)
             for stored, array in sets
@@ -199,13 +199,15 @@ class Clips:
         reasons = [note["annotation"]["conversations"][1]["value"].split("Reason: ")[1] for note, _, _ in self.clips]
         self.sentences = spoken_sentences(reasons[:3000])
 
-    def whole(self, size: int, questions: int) -> Packed:
+    def whole(self, size: int, questions: int, step: int) -> Packed:
+        self.random.seed(f"whole {self.seed} {step}")
         chosen = self.random.sample(self.clips, size)
         exercises = [[self._exercise(note) for _ in range(questions)] for note, _, _ in chosen]
         seen = np.stack([array[row] for _, array, row in chosen])
         return packed(self.layout, [group_times(note) for note, _, _ in chosen], exercises, seen)
 
-    def single(self, size: int, questions: int) -> Packed:
+    def single(self, size: int, questions: int, step: int) -> Packed:
+        self.random.seed(f"single {self.seed} {step}")
         chosen = [(*self.random.choice(self.clips), self.random.randrange(GROUPS)) for _ in range(size)]
         exercises = [
             [group_exercise(note["facts"], group, self.random) for _ in range(questions)]
@@ -234,12 +236,14 @@ def group_times(note: dict[str, Any]) -> list[float]:
 def run(
     name: str,
     model: Qwen3VLForConditionalGeneration,
-    batches: Callable[[], Packed],
-    minutes: float,
+    batches: Callable[[int], Packed],
+    steps: int,
     settings: Settings,
     group: Group,
+    kept: Resume,
 ) -> float:
-    """Train the text model for ``minutes``; returns the last mean loss."""
+    """Train the text model for ``steps`` on ``batches(step)``, on from where ``kept`` has it; returns the last mean
+    loss."""
     named = [(n, p) for n, p in model.named_parameters() if ".visual." not in n]
     text = [p for _, p in named]
     matrices = [p for n, p in named if p.ndim == 2 and "layers." in n]
@@ -249,29 +253,38 @@ def run(
         torch.optim.AdamW(others, lr=settings.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True),
     ]
     rates = [g["lr"] for o in opts for g in o.param_groups]
-    progress = Progress(name, int(minutes * 60))
-    began, shown, mean, step, spent = time.monotonic(), 0, 0.0, 0, 0.0
-    while spent < minutes * 60:
+    progress = Progress(name, steps)
+    mean, first = 0.0, int(kept.load(model.model.language_model, opts, name) or 0)
+    progress.step(count=first)
+    for step in range(first, steps):
         for part, rate in zip([g for o in opts for g in o.param_groups], rates, strict=True):
-            part["lr"] = rate * schedule(spent / (minutes * 60))
+            part["lr"] = rate * schedule(step / steps)
         with torch.autocast("cpu", torch.bfloat16):
-            loss = loss_of(model, batches())
+            loss = loss_of(model, batches(step))
         loss.backward()
-        spent = group.mean(text, time.monotonic() - began)
+        group.mean(text, 0.0)
         nn.utils.clip_grad_norm_(text, 1.0)
         for opt in opts:
             opt.step()
             opt.zero_grad(set_to_none=True)
-        mean = loss.item() if step == 0 else 0.97 * mean + 0.03 * loss.item()
-        step += 1
-        if int(spent) > shown and group.rank == 0:
-            progress.step(f"step {step}: loss {mean:.3f}", int(spent) - shown)
-            shown = int(spent)
+        mean = loss.item() if step == first else 0.97 * mean + 0.03 * loss.item()
+        if group.rank == 0:
+            progress.step(f"loss {mean:.3f}")
+        kept.save(model.model.language_model, opts, name, step + 1)
+    kept.save(model.model.language_model, opts, name, steps, now=True)
     return mean
 
 
-def train(base: Path, out: Path, sets: list[Stored], settings: Settings, group: Group | None = None) -> None:
-    """Train the text model of ``base`` on these sets and write the whole bundle to ``out``."""
+def train(
+    base: Path,
+    out: Path,
+    sets: list[Stored],
+    settings: Settings,
+    resume: Path | None = None,
+    group: Group | None = None,
+) -> None:
+    """Train the text model of ``base`` on these sets and write the whole bundle to ``out``; ``resume`` is where the
+    state is kept meanwhile, and read from if it is there."""
     group = group or Group(0, 1, None)
     torch.manual_seed(settings.seed)
     torch.set_num_threads(settings.threads)
@@ -287,11 +300,14 @@ def train(base: Path, out: Path, sets: list[Stored], settings: Settings, group: 
     model.model.language_model.config._attn_implementation = ATTENTION
     align = (settings.batch_align, settings.questions_align)
     whole = (settings.batch, settings.questions)
-    run("align", model, lambda: clips.single(*align), settings.minutes_align, settings, group)
-    run("language", model, lambda: clips.whole(*whole), settings.minutes, settings, group)
+    kept = Resume(resume, writes=group.rank == 0)
+    if not kept.holds("language"):
+        run("align", model, lambda step: clips.single(*align, step), settings.steps_align, settings, group, kept)
+    run("language", model, lambda step: clips.whole(*whole, step), settings.steps, settings, group, kept)
     model.model.language_model.config._attn_implementation = stock
     if group.rank == 0:
         save(model, of, out)
+        kept.forget()
 
 
 def main() -> None:
@@ -299,14 +315,22 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--base", type=Path)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--minutes-align", type=float, default=Settings.minutes_align)
-    parser.add_argument("--minutes", type=float, default=Settings.minutes)
+    parser.add_argument("--steps-align", type=int, default=Settings.steps_align)
+    parser.add_argument("--steps", type=int, default=Settings.steps)
     add_flags(parser)
-    parser.add_argument("--sets", nargs="+", default=["base", "adapter"])
+    parser.add_argument("--sets", nargs="+", required=True, help="names; NAME:N takes the first N clips")
     a = parser.parse_args()
-    settings = Settings(minutes_align=a.minutes_align, minutes=a.minutes)
-    sets = [opened(name, a.work) for name in a.sets]
-    train(a.base or a.work / "vision", a.out or a.work / "base", sets, settings, group_of(a))
+    settings = Settings(steps_align=a.steps_align, steps=a.steps)
+    parts = [text.partition(":") for text in a.sets]
+    sets = [opened(name, a.work, int(most) if most else None) for name, _, most in parts]
+    train(
+        a.base or a.work / "vision",
+        a.out or a.work / "base",
+        sets,
+        settings,
+        a.work / "language.resume",
+        group_of(a),
+    )
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from services.model_service import ModelService
 from services.schema import DEGRADATION_WORDS, Grade, Report, Request, Sampling
 from services.settings import Settings, profile
 from services.video import VideoReader
-from training.demo.bundle import BUNDLE
+from training.demo.bundle import BUNDLE, Bundle
 from training.demo.degrade import degrade
 from training.demo.figures import Figures, keep
 from training.demo.harvest import WORK
@@ -207,11 +207,12 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, default=BUNDLE)
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--count", type=int, default=COUNT, help="how many held-out pictures and clips")
+    parser.add_argument("--scale", type=float, default=1.0, help="as the build's")
     parser.add_argument("--footage", type=Path, help="folder with real clips, to rank spoilt copies of them")
     parser.add_argument("--print", action="store_true", dest="only_print", help="leave figures.json as it is")
     a = parser.parse_args()
     torch.set_num_threads(1)
-    figures = measure(a.bundle, a.work, a.count, a.footage)
+    figures = measure(a.bundle, a.work, Bundle(scale=a.scale).count(a.count), a.footage)
     if not a.only_print:
         keep(figures, a.bundle)
     for title, table in figures.tables.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
 import sys
@@ -15,9 +16,10 @@ from transformers import AutoProcessor
 from services.adapters import AdapterRegistry
 from services.dialog import contract
 from services.embedder import Embedder
+from services.model_identity import identify
 from services.schema import Calibration, VariantName
-from services.settings import profile
-from training.demo import language, novelty_fit, references, samples, tower, video_mae
+from services.settings import ROOT, profile
+from training.demo import language, novelty_fit, quality_data, references, samples, tower, video_mae
 from training.demo import vision as vision_stage
 from training.demo.adapter import fine_tune
 from training.demo.bundle import Bundle
@@ -32,8 +34,9 @@ RECODED = 160
 """Calibration clips that are also coded anew for the novelty measure."""
 REFERENCE_VECTORS = 1500
 """Training vectors that the novelty measure compares with."""
-LANGUAGE_SETS = ("base", "adapter")
-"""What the base is trained on; the adapter's own clips are among them, but never with the mounting question."""
+LANGUAGE_CLIPS = {"base": 2000, "adapter": 3000}
+"""What the text model is trained on: the first clips of these sets. The adapter's own are among them, but never with
+the mounting question."""
 
 
 def clips(bundle: Bundle) -> None:
@@ -50,10 +53,10 @@ def vision(bundle: Bundle) -> None:
 def base(bundle: Bundle) -> None:
     """The text model on the frozen tower; the tower comes from the work folder, or from the shipped base."""
     start = bundle.work / "vision" if (bundle.work / "vision").exists() else bundle.base
-    bundle.render(LANGUAGE_SETS)
-    flags = ["--work", str(bundle.work), "--base", str(start), "--out", str(bundle.base), "--sets", *LANGUAGE_SETS]
-    flags += ["--minutes", str(language.Settings.minutes * bundle.scale)]
-    flags += ["--minutes-align", str(language.Settings.minutes_align * bundle.scale)]
+    sets = [f"{name}:{len(bundle.stored(name, most))}" for name, most in LANGUAGE_CLIPS.items()]
+    flags = ["--work", str(bundle.work), "--base", str(start), "--out", str(bundle.base), "--sets", *sets]
+    flags += ["--steps", str(math.ceil(language.Settings.steps * bundle.scale))]
+    flags += ["--steps-align", str(math.ceil(language.Settings.steps_align * bundle.scale))]
     launch("training.demo.language", flags, bundle.work)
 
 
@@ -82,7 +85,7 @@ def novelty(bundle: Bundle) -> None:
 
 
 def adapter(bundle: Bundle) -> None:
-    sets = [bundle.stored(name) for name in ADAPTER_SETS]
+    sets = [bundle.stored(name, most) for name, most in ADAPTER_CLIPS.items()]
     cases = bundle.stored("library")
     shutil.rmtree(bundle.adapter, ignore_errors=True)
     fine_tune(
@@ -95,8 +98,31 @@ def adapter(bundle: Bundle) -> None:
     )
 
 
-ADAPTER_SETS = ("adapter", "base", "steps")
+ADAPTER_CLIPS = {"adapter": 3000, "base": 2000, "steps": 400}
 ADAPTER = {"epochs": 3, "batch": 16, "validation_share": 0.04, "patience": 6, "save_every": 100}
+
+
+def quality(bundle: Bundle) -> None:
+    """The quality adapter, by ``training/Qlora_train.py`` itself on degraded renders written as files."""
+    folder = bundle.work / "quality" / "train"
+    quality_data.make(bundle.count(QUALITY_MEDIA), QUALITY_SEED, folder, processes=2, quiet=True)
+    output = bundle.work / "quality" / f"adapter-{identify(bundle.base).weights[:12]}"
+    shutil.rmtree(bundle.quality_adapter, ignore_errors=True)
+    command = [sys.executable, str(ROOT / "training" / "Qlora_train.py"), "--data", str(folder / "annotations.json")]
+    command += ["--task", "quality", "--name", "quality", "--model", str(bundle.base), "--output", str(output)]
+    command += [*QUALITY, "--resume"]
+    if subprocess.run(command, check=False).returncode:
+        raise RuntimeError("the quality adapter could not be trained")
+    files = [path for path in output.iterdir() if path.is_file() and path.suffix in ADAPTER_FILES]
+    bundle.quality_adapter.mkdir(parents=True)
+    for file in files:
+        shutil.copy(file, bundle.quality_adapter / file.name)
+    shutil.rmtree(output)
+
+
+QUALITY_SEED, QUALITY_MEDIA = 500_000, 2400
+QUALITY = ("--epochs", "6", "--batch", "16", "--validation-share", "0.05", "--save-every", "200")
+ADAPTER_FILES = (".json", ".safetensors", ".md", ".csv", ".png", ".yaml")
 
 
 def sample_clips(bundle: Bundle) -> None:
@@ -118,8 +144,6 @@ def calibrate(bundle: Bundle) -> None:
 
 def digests(bundle: Bundle) -> dict[str, object]:
     """What a calibration is tied to."""
-    from services.model_identity import identify
-
     chosen = profile("demo")
     rule = contract(AutoProcessor.from_pretrained(bundle.base), chosen.sampling, chosen.min_pixels, chosen.max_pixels)
     record = AdapterRegistry([bundle.adapter], bundle.work / "no-adapters").get("mounting")
@@ -149,7 +173,8 @@ def card(bundle: Bundle) -> None:
         str(bundle.scale),
     ]
     runs = [subprocess.Popen([*command, "--sets", *sets]) for sets in (("test",), ("new", "second"))]
-    if any([run.wait() for run in runs]):
+    spoilt = [part.replace("training.demo.figures", "training.demo.quality_figures") for part in command]
+    if any([run.wait() for run in runs]) or subprocess.run(spoilt, check=False).returncode:
         raise RuntimeError("the figures could not be measured")
     write_card(bundle.folder, bundle.work)
 
@@ -162,6 +187,7 @@ STAGES: dict[str, Callable[[Bundle], None]] = {
     "library": library,
     "novelty": novelty,
     "adapter": adapter,
+    "quality": quality,
     "samples": sample_clips,
     "calibrate": calibrate,
     "card": card,

@@ -29,6 +29,7 @@ from training.demo.harvest import DEGRADATIONS, GROUPS, WORK, Stored, opened
 from training.demo.model import processor, random_model, save
 from training.demo.progress import Progress
 from training.demo.references import reason_of
+from training.demo.resuming import Resume
 from training.demo.together import Group, add_flags, group_of
 
 CLASSES = {"part": 6, "animal_pose": 7}
@@ -179,8 +180,8 @@ def schedule(part: float) -> float:
 def train(
     visual: nn.Module, sets: list[Stored], settings: Settings, resume: Path | None = None, group: Group | None = None
 ) -> dict[str, float]:
-    """Train in place for ``settings.minutes``; ``resume`` is a checkpoint that is written every two minutes and read
-    if it exists. Returns the last losses."""
+    """Train in place for ``settings.minutes``; ``resume`` is a checkpoint that is written now and then and read if it
+    exists. Returns the last losses."""
     group = group or Group(0, 1, None)
     torch.manual_seed(settings.seed)
     torch.set_num_threads(settings.threads)
@@ -191,18 +192,14 @@ def train(
     parameters = list(whole.parameters())
     opts = optimisers(whole, settings)
     rates = [part["lr"] for opt in opts for part in opt.param_groups]
-    before = 0.0
-    if resume is not None and resume.exists():
-        state = torch.load(resume, weights_only=True)
-        whole.load_state_dict(state["weights"])
-        for opt, saved in zip(opts, state["optimisers"], strict=True):
-            opt.load_state_dict(saved)
-        before = state["spent"]
+    kept = Resume(resume, writes=group.rank == 0)
+    before = kept.load(whole, opts, "vision") or 0.0
+    if before:
         data.random = np.random.default_rng([settings.seed + group.rank, int(before)])
     progress = Progress("vision", int(settings.minutes * 60))
     progress.step(count=int(before))
     running: dict[str, float] = {}
-    began = saved_at = time.monotonic()
+    began = time.monotonic()
     spent, shown = before, int(before)
     for step, (x, targets, kind, level) in enumerate(data.batches(settings.batch)):
         if spent >= settings.minutes * 60:
@@ -222,11 +219,8 @@ def train(
             words = " ".join(f"{name} {value:.3f}" for name, value in running.items())
             progress.step(f"step {step}: {words}", int(spent) - shown)
             shown = int(spent)
-        if resume is not None and group.rank == 0 and time.monotonic() - saved_at > 120:
-            saved_at = time.monotonic()
-            _checkpoint(resume, whole, opts, spent)
-    if resume is not None and group.rank == 0:
-        _checkpoint(resume, whole, opts, settings.minutes * 60)
+        kept.save(whole, opts, "vision", spent)
+    kept.save(whole, opts, "vision", settings.minutes * 60, now=True)
     return running
 
 
@@ -243,12 +237,6 @@ def _backward(fast: tower.FastTower, heads: nn.ModuleList, batch: tuple[Any, ...
             named = named or {name: value.item() for name, value in losses.items()}
     total.backward()
     return named
-
-
-def _checkpoint(path: Path, whole: nn.Module, opts: list[torch.optim.Optimizer], spent: float) -> None:
-    part = path.with_suffix(".part")
-    torch.save({"weights": whole.state_dict(), "optimisers": [opt.state_dict() for opt in opts], "spent": spent}, part)
-    part.replace(path)
 
 
 def main() -> None:
@@ -270,6 +258,7 @@ def main() -> None:
     train(model.model.visual, sets, settings, out.with_suffix(".resume"), group_of(a))
     if a.rank == 0:
         save(model, of, out)
+        Resume(out.with_suffix(".resume")).forget()
 
 
 if __name__ == "__main__":
