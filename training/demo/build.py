@@ -2,8 +2,9 @@
 
 Stages in order: clips, vision, base, embedder, library, novelty, adapter, quality, samples, calibrate, card. Finished
 stages are kept in ``build/demo`` (not in git) and skipped, so that a killed build goes on where it was; inside a stage,
-rendering goes on with the next shard, vision tower, text model and quality adapter with their last checkpoint. ``--from STAGE`` makes that
-stage and everything after it anew, on what was shipped by the stages before. About two and a half hours on two cores.
+rendering goes on with the next shard, vision tower, text model and quality adapter with their last checkpoint.
+``--from STAGE`` makes that stage and everything after it anew, on what was shipped by the stages before. About two
+and a half hours on two cores.
 """
 
 from __future__ import annotations
