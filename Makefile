@@ -6,9 +6,13 @@ HOST ?= localhost
 VENV := .venv
 BIN := $(VENV)/bin
 PINS := requirements.txt requirements-dev.txt
+SERVER_VENV := .venv-server
+SERVER_DEVICE ?= $(shell command -v nvidia-smi >/dev/null && echo gpu || echo cpu)
+SERVER_PINS := requirements-server$(if $(filter cpu,$(SERVER_DEVICE)),-cpu).txt
+SERVER_STAMP := $(SERVER_VENV)/.installed-$(SERVER_DEVICE)-$(shell cat $(SERVER_PINS) | cksum | cut -d' ' -f1)
 STAMP := $(VENV)/.installed-$(shell cat $(PINS) | cksum | cut -d' ' -f1)
 
-.PHONY: setup app test test-slow check bench eval lock browser clean
+.PHONY: setup setup-server serve app test test-slow test-server check bench eval lock browser clean
 
 setup: $(STAMP)
 
@@ -19,13 +23,32 @@ $(STAMP): $(PINS)
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 
+# vLLM needs other versions of torch and transformers. Its pins are whole, so nothing is resolved: the CPU build names a
+# torch that only PyTorch's own index has, and works with the one of PyPI.
+setup-server: $(SERVER_STAMP)
+
+$(SERVER_STAMP): $(SERVER_PINS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "HerdLens needs CPython 3.11; set PYTHON=… to one.")'
+	$(PYTHON) -m venv $(SERVER_VENV)
+	$(SERVER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $(SERVER_PINS)
+	@rm -f $(SERVER_VENV)/.installed-*
+	@touch $@
+
+# Serves HERDLENS_PROFILE (default gpu) at HERDLENS_SERVER_URL; ARGS are further options of vLLM.
+serve: setup setup-server
+	HERDLENS_PROFILE=$${HERDLENS_PROFILE:-gpu} $(BIN)/python -m agent serve --device $(SERVER_DEVICE) -- $(ARGS)
+
 app: setup
 	@if [ "$(HOST)" != localhost ] && [ "$(HOST)" != 127.0.0.1 ]; then \
 	  echo "Listening on $(HOST): everyone who can reach this machine on port $(PORT) can see the videos and reports."; fi
 	$(BIN)/python -m streamlit run app.py --server.port=$(PORT) --server.address=$(HOST)
 
 test: setup browser
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not server"
+
+# The integration tests against a real vLLM server, which they start and stop themselves.
+test-server: setup setup-server
+	$(BIN)/python -m pytest tests/server -m "server and not slow"
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

@@ -65,6 +65,11 @@ class TaskOption(StrEnum):
     quality = "quality"
 
 
+class ServerDevice(StrEnum):
+    cpu = "cpu"
+    gpu = "gpu"
+
+
 ProfileOption = Annotated[str | None, typer.Option("--profile", help="Profile; default HERDLENS_PROFILE or demo.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Say on standard error what happens.")]
 
@@ -143,6 +148,29 @@ def download(profile: ProfileOption = None, verbose: VerboseOption = False) -> N
             print(f"{name} is part of the project; nothing to download.")
             continue
         print(f"{name} is at {fetch(name)}.")
+
+
+@app.command()
+def serve(
+    device: Annotated[ServerDevice, typer.Option(help="What the server's environment was installed for.")],
+    more: Annotated[list[str] | None, typer.Argument(metavar="[-- OPTION…]", help="Further options for vLLM.")] = None,
+    profile: ProfileOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Start the vLLM server for the profile; 'make serve' calls this."""
+    _quiet(verbose)
+    from services.serving import serving
+    from services.settings import become, load_settings
+    from services.settings import profile as find_profile
+
+    settings = load_settings()
+    chosen = find_profile(profile or settings.profile)
+    started = serving(settings, chosen, device.value, tuple(more or ()))
+    for sentence in started.left_out:
+        print(sentence, file=sys.stderr)
+    print(f"Serving {chosen.base_model} at {started.url}, adapters: {', '.join(started.adapters) or 'none'}.")
+    print("It is ready when it says 'Application startup complete'; Ctrl-C ends it.", flush=True)
+    become(started.command, started.environment)
 
 
 @library_app.command("list")
@@ -280,6 +308,7 @@ def log_to(data: Path) -> None:
         handler = logging.handlers.RotatingFileHandler(folder / "herdlens.log", maxBytes=1 << 20, backupCount=2)
     except OSError as error:
         raise InputError(f"The data folder {data} cannot be written; set HERDLENS_DATA to another folder.") from error
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for every request to a server is no news
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(logging.INFO)

@@ -58,11 +58,6 @@ class AdapterRecord:
     created_at: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def served_name(self) -> str:
-        """A name that changes with the content: servers cache adapters by name."""
-        return f"{self.name}-{self.digest[:12]}"
-
 
 def _adapter_name(name: str) -> str:
     if not _NAME.fullmatch(name) or name.lower() in RESERVED or name in "lora_":

@@ -36,10 +36,7 @@ class ModelIdentity:
 
 def identify(folder: Path, model: str | None = None) -> ModelIdentity:
     """Identity of the model in ``folder`` (config.json and *.safetensors). Raises ModelError if they are missing."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder} holds no readable config.json, so it is not a model folder.") from error
+    config = _config(folder)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise ModelError(f"{folder} holds no *.safetensors weights; download the model again.")
@@ -50,6 +47,18 @@ def identify(folder: Path, model: str | None = None) -> ModelIdentity:
             while block := stream.read(1 << 20):
                 digest.update(block)
     return ModelIdentity(model or folder.name, digest_of(_architecture(config)), digest.hexdigest())
+
+
+def weightless(folder: Path, model: str | None = None) -> ModelIdentity:
+    """Identity of a model whose weights lie elsewhere: ``weights`` is empty. ModelError without a config.json."""
+    return ModelIdentity(model or folder.name, digest_of(_architecture(_config(folder))), "")
+
+
+def _config(folder: Path) -> object:
+    try:
+        return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder} holds no readable config.json, so it is not a model folder.") from error
 
 
 def _architecture(config: object) -> object:

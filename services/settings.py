@@ -1,7 +1,9 @@
 """Settings and profiles: the only door to the environment.
 
 Variables: ``HERDLENS_PROFILE`` (demo), ``HERDLENS_DATA`` (the platform's user data folder), ``HERDLENS_MEDIA``
-(a folder whose long files may be analysed from the browser), ``HERDLENS_SERVER_URL``, ``HERDLENS_SERVER_KEY``.
+(a folder whose long files may be analysed from the browser); for profiles with a model server ``HERDLENS_SERVER_URL``,
+``HERDLENS_SERVER_KEY``, ``HERDLENS_SERVER_MODEL`` (the base model's name there, if it is not the profile's) and
+``HERDLENS_SERVER_TIMEOUT_S`` (how long to wait for a sign of life).
 Profiles stand in ``profiles.toml`` beside this file; an unknown key or profile is an error.
 """
 
@@ -9,9 +11,10 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NoReturn
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -28,7 +31,9 @@ class Profile(BaseModel):
     """One profile. ``scoring``: ``direct`` reads the two continuations right after the question; ``after_reasoning``
     after the generated reasoning (models that think). ``tuned`` and ``tuned_quality`` name the adapters of the tasks
     mounting and quality. ``neighbours`` is k of the vote. ``cpu_threads`` limits torch in
-    this process (None: its own choice): matrices of the tiny demo model are too small to share between cores."""
+    this process (None: its own choice): matrices of the tiny demo model are too small to share between cores.
+    ``like`` names a profile whose values stand where this one is silent. Of a server that ``make serve`` starts:
+    ``context`` tokens of prompt and answer, ``reasoning_parser`` (vLLM's name of it), ``served_adapters`` at once."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -59,6 +64,10 @@ class Profile(BaseModel):
     scoring: Literal["direct", "after_reasoning"] = "direct"
     retrieval: RetrievalMode = "contrastive"
     neighbours: int = Field(default=9, ge=1)
+    like: str | None = None
+    context: int = Field(default=4096, ge=512)
+    reasoning_parser: str | None = None
+    served_adapters: int = Field(default=2, ge=1)
 
     def tuned_for(self, task: Task) -> str | None:
         """The adapter that ``tuned`` runs with when none is named."""
@@ -83,8 +92,10 @@ class Settings(BaseSettings):
     profile: str = "demo"
     data: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("HerdLens", appauthor=False)))
     media: Path | None = None
-    server_url: str | None = None
+    server_url: str = Field(default="http://127.0.0.1:8000/v1", pattern=r"^https?://[^/]+(/.*)?/v1/?$")
     server_key: str | None = None
+    server_model: str | None = None
+    server_timeout_s: float = Field(default=120.0, gt=0)
     upload_limit_mb: int = 1024
 
 
@@ -93,9 +104,17 @@ def profiles() -> dict[str, Profile]:
     """All profiles by name."""
     table = tomllib.loads(Path(__file__).with_name("profiles.toml").read_text(encoding="utf-8"))
     try:
-        return {name: Profile(name=name, **values) for name, values in table.items()}
+        return {name: Profile(name=name, **_with_model(name, table)) for name in table}
     except ValidationError as error:
         raise SettingsError(f"services/profiles.toml is wrong: {_first(error)}.") from error
+
+
+def _with_model(name: str, table: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The values of ``name``, completed by those of the profile that it is ``like``."""
+    model = table[name].get("like")
+    if model is not None and model not in table:
+        raise SettingsError(f"services/profiles.toml is wrong: {name} is like {model!r}, which is no profile.")
+    return (table[model] if model else {}) | table[name]
 
 
 def profile(name: str) -> Profile:
@@ -128,6 +147,11 @@ def quiet_libraries(*, progress: bool = False) -> None:
         quiet |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
     for name, value in quiet.items():
         os.environ.setdefault(name, value)  # noqa: TID251
+
+
+def become(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+    """Replace this process by ``command``, with ``environment`` on top of this process's own."""
+    os.execve(command[0], list(command), {**os.environ, **environment})  # noqa: TID251
 
 
 def _first(error: ValidationError) -> str:

@@ -35,6 +35,11 @@ class AdapterRef:
     folder: Path
     digest: str
 
+    @property
+    def served_name(self) -> str:
+        """A name that changes with the content: servers cache adapters by name."""
+        return f"{self.name}-{self.digest[:12]}"
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
