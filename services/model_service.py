@@ -393,9 +393,9 @@ class ModelService:
         """The clips of an annotation file with their labels; AnnotationError where it cannot be used."""
         return [(entry.video, entry.label) for entry in read_annotations(file) if entry.video is not None]
 
-    def thumbnail(self, clip: Clip) -> bytes:
+    def thumbnail(self, clip: Clip, width: int = video.THUMBNAIL_WIDTH) -> bytes:
         """A small picture of what was looked at, JPEG."""
-        return video.thumbnail(self._opened(clip).frames)
+        return video.thumbnail(self._opened(clip).frames, width)
 
     def adapter_names(self, task: str | None = None) -> list[str]:
         """Adapters of ``task`` that may run on this profile's base (not asked before the base is in memory); all
