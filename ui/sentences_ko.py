@@ -6,6 +6,8 @@ does every text that a model wrote.
 
 from __future__ import annotations
 
+from ui.sentences_ko_train import SENTENCES as TRAIN
+
 _ACCEPTED = "an MP4, MOV, AVI, MKV, WebM, GIF or MPEG video"
 
 TERMS = {
@@ -196,4 +198,5 @@ SENTENCES: tuple[tuple[str, str], ...] = (
         r"The file announces (.+) s but ends at (.+) s; it seems to be cut off\.",
         "파일은 {0}초라고 하지만 {1}초에서 끝납니다. 잘린 것 같습니다.",
     ),
+    *TRAIN,
 )

@@ -61,9 +61,10 @@ def _new(current: Desk, service: ModelService, active: RunView | None) -> None:
         st.info(w("train.one_runs"), icon=":material/hourglass_top:")
     cases = has_cases(clips)
     usual = RunSettings(current.profile.name)
+    free = _free_name(service)
     with st.form("train_form"):
         name = st.text_input(
-            w("train.name"), value=_free_name(service), max_chars=64, key="train_name", help=w("train.name_help")
+            w("train.name"), value=free, max_chars=64, key=f"train_name_{free}", help=w("train.name_help")
         )
         epochs = st.slider(w("train.epochs"), 1, 20, usual.epochs, key="train_epochs", help=w("train.epochs_help"))
         with st.expander(w("train.more"), icon=":material/tune:"):
@@ -85,7 +86,11 @@ def _new(current: Desk, service: ModelService, active: RunView | None) -> None:
                 help=w("train.held_out_help"),
             )
             context = st.toggle(
-                w("train.context"), value=cases, disabled=not cases, key="train_context", help=w("train.context_help")
+                w("train.context"),
+                value=cases,
+                disabled=not cases,
+                key=f"train_context_{cases}",
+                help=w("train.context_help"),
             )
             if clips and not cases:
                 st.caption(w("train.no_context"))

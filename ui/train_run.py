@@ -88,7 +88,7 @@ def _progress(run: RunView) -> None:
     shown = (
         (w("train.loss"), _short(run.latest("loss"))),
         (w("train.held_loss"), _short(run.latest("validation_loss"))),
-        (w("train.held_right"), "–" if right is None else percent(right)),
+        (w("train.held_right", count=run.head.get("held_out", 0)), "–" if right is None else percent(right)),
         (w("train.speed"), _short(run.latest("samples_per_s"))),
     )
     for place, (name, value) in zip(st.columns(len(shown)), shown, strict=True):
@@ -159,25 +159,17 @@ def _in_use(service: ModelService, run: RunView) -> bool:
 
 def _curve(run: RunView) -> None:
     w = words()
-    points: dict[str, list[object]] = {"step": [], "loss": [], "series": []}
+    step, loss, kind = w("train.axis_step"), w("train.loss"), w("train.series")
+    points: dict[str, list[object]] = {step: [], loss: [], kind: []}
     for row in run.rows:
         for key, series in (("loss", w("train.series_loss")), ("validation_loss", w("train.series_held"))):
             if row.get(key) is not None:
-                points["step"].append(row["step"])
-                points["loss"].append(row[key])
-                points["series"].append(series)
-    if not points["step"]:
+                points[step].append(row["step"])
+                points[loss].append(row[key])
+                points[kind].append(series)
+    if not points[step]:
         return
-    st.line_chart(
-        points,
-        x="step",
-        y="loss",
-        color="series",
-        x_label=w("train.axis_step"),
-        y_label=w("train.loss"),
-        height=260,
-        alt=w("train.curve"),
-    )
+    st.line_chart(points, x=step, y=loss, color=kind, height=260, alt=w("train.curve"))
     st.caption(w("train.curve"))
 
 
