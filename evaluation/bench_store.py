@@ -259,10 +259,10 @@ def lines(bench: Bench) -> Iterator[str]:
     yield ""
     yield f"The same as multiples of '{OURS}' (above 1: the other takes more)."
     yield ""
-    yield from _head(("engine", *(head.rpartition(", ")[0] for head in heads)))
+    yield from _head(("engine", *(head for head, _ in RATIOS)))
     ours = next(row for row in bench.engines if row.name == OURS)
     for row in bench.engines:
-        cells = [_ratio(value(row), value(ours)) for _, value, _ in COLUMNS]
+        cells = [_ratio(value(row), value(ours)) for _, value in RATIOS]
         yield f"| {row.name} | {' | '.join(cells)} |"
 
 
@@ -279,12 +279,20 @@ COLUMNS: tuple[tuple[str, Callable[[Measured], float], float], ...] = (
 )
 
 
+RATIOS: tuple[tuple[str, Callable[[Measured], float]], ...] = (
+    *((head.rpartition(", ")[0], value) for head, value, _ in COLUMNS[:-2]),
+    ("memory searching, mapped pages included", lambda m: m.own_memory + m.mapped_memory),
+)
+
+
 def _digits(value: float) -> int:
     return 0 if value >= 100 else 1 if value >= 10 else 2
 
 
 def _ratio(theirs: float, ours: float) -> str:
-    return "–" if ours <= 0 else f"{theirs / ours:.3g}"
+    if ours <= 0:
+        return "–"
+    return f"{theirs / ours:.3g}" if theirs >= 0.01 * ours else "< 0.01"
 
 
 def _head(names: Sequence[str]) -> Iterator[str]:

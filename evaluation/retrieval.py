@@ -41,10 +41,12 @@ DEPTH = 1000
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One form of the queries, with or without reranking: its measures, and the store's warnings."""
+    """One form of the queries, with or without reranking: its measures, and the store's warnings. ``reordered``: how
+    many of the queries had their records put into another order by the reranker."""
 
     form: str
     reranked: bool
+    reordered: int
     queries: int
     left_out: int
     measures: dict[str, Estimate]
@@ -164,7 +166,9 @@ def ask(
     found = store.search(vectors, DEPTH, provenance=embedder.provenance, modalities=[name])
     seconds = (time.perf_counter() - started) / len(asked)
     grades = [query.grades for query in asked]
-    rows = [Row(name, False, len(asked), left_out, _estimates(found.ids, grades, threshold), found.warnings, seconds)]
+    rows = [
+        Row(name, False, 0, len(asked), left_out, _estimates(found.ids, grades, threshold), found.warnings, seconds)
+    ]
     if reranker is not None:
         started = time.perf_counter()
         records = {record.id: record for record in graded.records}
@@ -175,7 +179,8 @@ def ask(
             ranked.append([*(ids[i] for i in best), *ids[top:]])
         seconds += (time.perf_counter() - started) / len(asked)
         after = _estimates(ranked, grades, threshold)
-        rows.append(Row(name, True, len(asked), left_out, after, found.warnings, seconds))
+        reordered = sum(tuple(one) != other for one, other in zip(ranked, found.ids, strict=True))
+        rows.append(Row(name, True, reordered, len(asked), left_out, after, found.warnings, seconds))
     nearest = float(np.mean([row[0] for row in found.similarities]))
     own = [i for i, query in enumerate(asked) if query.has(record_parts)] if list(form) != list(record_parts) else []
     to_own = None

@@ -32,6 +32,10 @@ def lines(found: Found, grade: int, top: int) -> Iterator[str]:
         own = "–" if region.to_own is None else number(region.to_own)
         yield f"| {region.form} | {number(region.among)} | {number(region.to_nearest)} | {own} |"
     yield ""
+    for row in found.rows:
+        if row.reranked:
+            changed = f"{row.reordered} of the {row.queries} {row.form} queries"
+            yield f"The reranker changed the order of the records of {changed}."
     for warning in dict.fromkeys(w for row in found.rows for w in row.warnings):
         yield f"Warning: {warning}"
     left = {row.form: row.left_out for row in found.rows if row.left_out}
