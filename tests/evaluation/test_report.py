@@ -9,8 +9,9 @@ import pytest
 
 from evaluation.document import runs
 from evaluation.goals import goals
-from evaluation.records import ResultFile, write_result
+from evaluation.records import CaseRecord, ResultFile, write_result
 from evaluation.report import contents, read_runs, write_report
+from evaluation.views import OPPOSITE
 from services.errors import InputError
 from tests.evaluation.made_results import made_result
 
@@ -69,6 +70,28 @@ def test_a_control_that_knows_too_much_is_named(sections):
 def test_goals_say_what_was_not_measured():
     table = goals(runs([("off", made_result(20, retrieval="off"))])).tables[0]
     assert {row[3] for row in table.rows} == {"not measured"}
+
+
+@pytest.mark.parametrize(("same", "right", "precision"), [(3, "1.000", ".600"), (2, ".000", ".400")])
+def test_the_retrieval_goal_counts_the_five_nearest_only(same, right, precision):
+    made = made_result(20)
+    # Nine voters: of the nearest five ``same`` have the clip's label, the other four all have it.
+    clips = tuple(
+        clip.model_copy(
+            update={
+                "voters": tuple(
+                    CaseRecord(id=f"r{i}", label=clip.truth if i < same or i > 4 else OPPOSITE[clip.truth])
+                    for i in range(9)
+                )
+            }
+        )
+        for clip in made.clips
+    )
+    settings = made.settings.model_copy(update={"profile": "demo"})
+    table = goals(runs([("default", made.model_copy(update={"clips": clips, "settings": settings}))])).tables[0]
+    row = next(row for row in table.rows if "5 nearest references" in row[0])
+    assert row[1].startswith(right) and f"precision@5 {precision}" in row[1]
+    assert row[3] == ("met" if same > 2 else "not met")
 
 
 def test_too_few_clips_are_said_to_be_too_few(sections):
