@@ -82,7 +82,7 @@ class Estimate:
     def lines(self) -> list[str]:
         """One line a part and the sum, for a person."""
         rows = [*self.parts.items(), ("together", self.total)]
-        return [f"{name:<34}{size / GIB:8.2f} GB" for name, size in rows]
+        return [f"{name:<36}{size / GIB:8.2f} GB" for name, size in rows]
 
 
 @lru_cache(maxsize=16)

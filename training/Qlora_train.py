@@ -1,7 +1,9 @@
 """Fine-tune a Qwen-VL base on annotated clips: ``python training/Qlora_train.py --data FILE``.
 
 Reads the source's annotation JSON, trains a LoRA adapter on the NF4 form of the base, and writes an adapter folder
-that ``python -m agent adapters add`` takes. The defaults below may be edited; each is also a flag (``--help``).
+that ``python -m agent adapters add`` takes. ``--dry-run`` tells what would be done and what memory it needs. The
+defaults below may be edited; each is also a flag (``--help``) and a key of a YAML file (``--config``); flags win over
+the file.
 Exit status: 0 done, 2 the data or the call is wrong (all problems are listed, nothing was trained), 3 the model is
 missing or failed, 130 stopped by Ctrl-C with everything saved (go on with ``--resume``).
 """
@@ -10,16 +12,18 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.exceptions import TyperException
 
 ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # run as a file, Python puts this folder there instead
 
-from services.errors import Cancelled, HerdLensError, InputError  # noqa: E402  (needs the path above)
+from services.errors import AnnotationError, Cancelled, HerdLensError, InputError  # noqa: E402  (needs the path above)
 
 DATA_FILE = ""
 """Annotation JSON; its media paths resolve against its folder. Empty: give --data."""
@@ -31,10 +35,12 @@ OUTPUT = "runs/mounting"
 NAME = "mounting"
 TASK = "mounting"
 TARGETS = "language"
+"""language, vision or all; only adapters of the language side can be served (here, and by vLLM)."""
 RANK = 16
 ALPHA = 32
 DROPOUT = 0.05
 EPOCHS = 6
+MAX_STEPS: int | None = None
 BATCH = 16
 ACCUMULATION = 1
 LEARNING_RATE = 2e-3
@@ -57,7 +63,20 @@ SAVE_EVERY = 200
 SEED = 0
 
 
+def _from_file(context: typer.Context, file: Path | None) -> Path | None:
+    """Make the values of ``file`` the defaults of all flags; click's own way, so that flags win."""
+    if file is not None:
+        from training.run_file import read
+
+        known = {str(parameter.name) for parameter in context.command.params} - _NOT_SETTINGS
+        context.default_map = read(file, known)
+    return file
+
+
 def main(
+    config: Annotated[
+        Path | None, typer.Option(is_eager=True, callback=_from_file, help="YAML file of settings; flags win over it.")
+    ] = None,
     data: Annotated[str, typer.Option(help="Annotation JSON (list of conversations about clips).")] = DATA_FILE,
     model: Annotated[str, typer.Option(help="Base model: folder or hub id; default the profile's.")] = MODEL,
     output: Annotated[Path, typer.Option(help="Folder of the adapter and, meanwhile, of checkpoints.")] = Path(OUTPUT),
@@ -71,12 +90,12 @@ def main(
     vectors: Annotated[Path | None, typer.Option(help="Safetensors: clip digest to vector, for similar cases.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Keep vision features here for later runs.")] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute vision features anew each time.")] = False,
-    targets: Annotated[str, typer.Option(help="What LoRA attaches to: language.")] = TARGETS,
+    targets: Annotated[str, typer.Option(help="What LoRA attaches to: language, vision, all.")] = TARGETS,
     rank: Annotated[int, typer.Option()] = RANK,
     alpha: Annotated[int, typer.Option()] = ALPHA,
     dropout: Annotated[float, typer.Option()] = DROPOUT,
     epochs: Annotated[int, typer.Option()] = EPOCHS,
-    max_steps: Annotated[int | None, typer.Option(help="Stop after so many steps.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Stop after so many steps.")] = MAX_STEPS,
     batch: Annotated[int, typer.Option(help="Clips in one pass.")] = BATCH,
     accumulation: Annotated[int, typer.Option(help="Passes that make one step.")] = ACCUMULATION,
     learning_rate: Annotated[float, typer.Option()] = LEARNING_RATE,
@@ -98,61 +117,78 @@ def main(
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = SAVE_EVERY,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = DEVICE,
     seed: Annotated[int, typer.Option()] = SEED,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show where an internal error came from.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what would be done and needed; train nothing.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show where an internal error came from; list every sample.")
+    ] = False,
 ) -> None:
     """Fine-tune a Qwen-VL base on annotated clips (QLoRA) and write an adapter folder."""
-    given = {key: value for key, value in locals().items() if key in _PASSED_ON}
+    given = {key: value for key, value in locals().items() if key not in _NOT_SETTINGS}
     try:
-        _run(data, profile, model, output, cache, media_root, vectors, resume, not no_cache, given)
-    except HerdLensError as error:
-        for line in (*getattr(error, "problems", ()), str(error)):
-            print(line, file=sys.stderr)
-        raise typer.Exit(error.exit_status) from None
-    except KeyboardInterrupt:
-        print("Stopped; the last checkpoint, if there was one, is kept.", file=sys.stderr)
-        raise typer.Exit(Cancelled.exit_status) from None
+        _run(given, resume=resume, dry=dry_run, verbose=verbose)
+    except (HerdLensError, KeyboardInterrupt):
+        raise
     except Exception as error:
         if verbose:
             raise
-        print(f"An internal error: {type(error).__name__}: {error} (--verbose shows where).", file=sys.stderr)
-        raise typer.Exit(1) from None
+        raise HerdLensError(
+            f"An internal error: {type(error).__name__}: {' '.join(str(error).split())} (--verbose shows where)."
+        ) from error
 
 
-def _run(
-    data: str,
-    profile: str,
-    model: str,
-    output: Path,
-    cache: Path | None,
-    media_root: Path | None,
-    vectors: Path | None,
-    resume: bool,
-    use_cache: bool,
-    given: dict[str, Any],
-) -> None:
+def _run(given: dict[str, Any], *, resume: bool, dry: bool, verbose: bool) -> None:
     """Check the cheap things first: a wrong flag or entry is told before torch is loaded."""
-    from training.data import from_annotations
-    from training.settings import from_profile
+    from services.settings import profile
+    from training.data import collect
+    from training.settings import TrainConfig, from_profile
 
-    if not data:
+    if not given["data"]:
         raise InputError("Which annotations? Give --data FILE or set DATA_FILE at the top of this script.")
-    config = from_profile(profile, model or None, output=output, cache=cache, **given)
-    samples = from_annotations(Path(data), media_root)
-    near = _vectors(vectors)
+    own = {key: value for key, value in given.items() if key in {field.name for field in fields(TrainConfig)}}
+    config = from_profile(given["profile"], **own | {"model": given["model"] or None})
+    samples, problems = collect(Path(given["data"]), given["media_root"])
+    vectors = _vectors(given["vectors"])
 
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it reports optional kernels that are not needed
-    from training.trainer import train
+    from training.checkpoints import present
+    from training.dry_run import dry_run, examine
+    from training.run_file import write
+    from training.trainer import media_reader, train
 
-    train(config, samples, vectors=near, resume=resume, use_cache=use_cache, report=_say)
+    cached = not given["no_cache"]
+    if dry:
+        with media_reader(config) as read:
+            dry_run(
+                config,
+                profile(given["profile"]),
+                samples,
+                vectors,
+                read,
+                problems=problems,
+                use_cache=cached,
+                every_sample=verbose,
+                report=_say,
+            )
+        return
+    if problems:
+        with media_reader(config) as read:
+            problems = examine(config, samples, vectors, read, problems).problems
+        raise AnnotationError(f"The samples cannot be trained on ({len(problems)} problems).", tuple(problems))
+    if present(config.output) is None:  # an unfinished run keeps what it was begun with
+        write(config.output, _absolute(given))
+    train(config, samples, vectors=vectors, resume=resume, use_cache=cached, report=_say)
 
 
-_PASSED_ON = frozenset(
-    {"name", "task", "targets", "rank", "alpha", "dropout", "epochs", "max_steps", "batch", "accumulation"}
-    | {"learning_rate", "warmup_share", "clip_norm", "patience", "validation_share", "bare_share", "context"}
-    | {"context_share", "max_length", "precision", "gradient_checkpointing", "device", "seed"}
-    | {"weight_decay", "context_neighbours", "expand", "save_every"}
-)
-"""Flags that are settings of the run under the same name."""
+_NOT_SETTINGS = frozenset({"config", "resume", "dry_run", "verbose", "help"})
+"""Flags that are no settings of a run."""
+
+
+def _absolute(given: dict[str, Any]) -> dict[str, Any]:
+    """The settings as they can be repeated from any folder."""
+    model = Path(given["model"]).absolute() if given["model"] and Path(given["model"]).exists() else given["model"]
+    return given | {"data": Path(given["data"]), "model": model or None}
 
 
 def _say(line: str) -> None:
@@ -172,7 +208,26 @@ def _vectors(file: Path | None) -> Any:
         raise InputError(f"The vectors file {file} cannot be read; give a safetensors file.") from error
 
 
-if __name__ == "__main__":
-    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+def run() -> int:
+    """The command line; every failure becomes one line (bad data: one a problem) and an exit status."""
+    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
     app.command()(main)
-    app()
+    try:
+        result = app(standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except HerdLensError as error:
+        for line in (*getattr(error, "problems", ()), str(error)):
+            print(line, file=sys.stderr)
+        return error.exit_status
+    except TyperException as error:
+        print(" ".join(error.format_message().split()), file=sys.stderr)
+        return error.exit_code
+    except typer.Exit as error:
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        print("Stopped; the last checkpoint, if there was one, is kept.", file=sys.stderr)
+        return Cancelled.exit_status
+
+
+if __name__ == "__main__":
+    sys.exit(run())

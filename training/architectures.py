@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import get_args
 
 from peft import LoraConfig, get_peft_model
@@ -43,7 +44,7 @@ class Attached:
     def line(self) -> str:
         """One line for a person."""
         return (
-            f"{self.model} ({self.total / 1e9:.2f} B), {self.targets}: {counted(self.modules)}, "
+            f"{Path(self.model).name} ({_rounded(self.total)}), {self.targets}: {counted(self.modules)}, "
             f"{self.trained:,} trained parameters"
         )
 
@@ -63,6 +64,10 @@ def attach_report(model: str, targets: Targets = "language", rank: int = 16) -> 
         raise ModelError(f"LoRA does not attach to {model} as planned; this base cannot be trained.")
     trained = sum(parameter.numel() for parameter in peft.parameters() if parameter.requires_grad)
     return Attached(model, targets, modules, trained, total)
+
+
+def _rounded(parameters: int) -> str:
+    return f"{parameters / 1e9:.2f} B" if parameters >= 1e8 else f"{parameters / 1e6:.1f} M"
 
 
 def main() -> None:

@@ -73,7 +73,7 @@ def load_dialog(config: TrainConfig) -> Dialog:
 def load_base(config: TrainConfig, dialog: Dialog) -> Base:
     """Load, quantise, check and wrap the base. Random parts (LoRA's A) come from torch's current seed."""
     transformers_logging.disable_progress_bar()
-    device = _device(config)
+    device = device_of(config)
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     try:
         model = AutoModelForImageTextToText.from_pretrained(
@@ -94,7 +94,8 @@ def load_base(config: TrainConfig, dialog: Dialog) -> Base:
     model.requires_grad_(False)
     model.config.use_cache = False
     quantised = _check_quantised(model)
-    expanded = _expand(model, dtype) if _wants_expansion(config, model, device) else False
+    weights = sum(m.in_features * m.out_features for m in model.modules() if isinstance(m, bnb.nn.Linear4bit))
+    expanded = _expand(model, dtype) if expands(config, weights, device) else False
     if config.precision == "bf16":
         _cast_language(model, torch.bfloat16)
     wanted = pattern(model, config.targets)
@@ -138,7 +139,7 @@ def _missing(name: str) -> str:
     return f"The base model {name!r} is not on this machine; give its folder or run `python -m agent download`."
 
 
-def _device(config: TrainConfig) -> torch.device:
+def device_of(config: TrainConfig) -> torch.device:
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ModelError("Training on 'cuda' was asked for, but no GPU can be used; take --device cpu.")
     if config.device == "cpu" or not torch.cuda.is_available():
@@ -175,10 +176,10 @@ def _check_trained(model: nn.Module, wanted: str) -> tuple[str, ...]:
     return tuple(adapted)
 
 
-def _wants_expansion(config: TrainConfig, model: nn.Module, device: torch.device) -> bool:
+def expands(config: TrainConfig, weights: int, device: torch.device) -> bool:
+    """Whether the ``weights`` quantised values are held dequantised."""
     if config.expand != "auto":
         return config.expand == "on"
-    weights = sum(m.in_features * m.out_features for m in model.modules() if isinstance(m, bnb.nn.Linear4bit))
     return device.type == "cpu" and 2 * weights <= EXPAND_LIMIT_BYTES
 
 

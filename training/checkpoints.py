@@ -1,8 +1,9 @@
 """Durable state of a run: a checkpoint is there whole or not at all.
 
 A checkpoint is a folder ``checkpoint-NNNNNN`` (optimizer steps done) under the run's output. It is written under
-another name, flushed to disk, and renamed; only then are older ones removed. Tensors are safetensors, the rest JSON:
-nothing is unpickled.
+another name, flushed to disk, and renamed; only then are older ones removed. One of the same step (a step's own and its
+epoch's end) is put aside as ``.checkpoint-NNNNNN.before`` first: there is a whole one at every moment. Tensors are
+safetensors, the rest JSON: nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from services.errors import InputError
+from training.disk import writing
 
 PREFIX = "checkpoint-"
 
@@ -38,37 +40,46 @@ class Checkpoint:
 
 
 def save(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
-    """Write ``checkpoint`` and remove older ones. On any failure (disk full) the last good one stays."""
+    """Write ``checkpoint`` and remove older ones. On any failure the last good one stays; ResourceError when the disk
+    is full."""
     final = folder / f"{PREFIX}{step:06d}"
     part = folder / f".{final.name}.{os.getpid()}.part"
+    aside = folder / f".{final.name}.before"
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
     try:
-        for name in ("weights", "best", "optimizer", "rng"):
-            tensors = {key: value.contiguous() for key, value in getattr(checkpoint, name).items()}
-            save_file(tensors, part / f"{name}.safetensors")
-        (part / "state.json").write_text(json.dumps(checkpoint.state), encoding="utf-8")
-        for file in part.iterdir():
-            _flush(file)
-        if final.exists():
-            shutil.rmtree(final)
-        os.replace(part, final)
-        _flush(folder)
+        with writing(folder):
+            part.mkdir(parents=True)
+            for name in ("weights", "best", "optimizer", "rng"):
+                tensors = {key: value.contiguous() for key, value in getattr(checkpoint, name).items()}
+                save_file(tensors, part / f"{name}.safetensors")
+            (part / "state.json").write_text(json.dumps(checkpoint.state), encoding="utf-8")
+            for file in (*part.iterdir(), part):
+                _flush(file)
+            if final.exists():
+                shutil.rmtree(aside, ignore_errors=True)
+                os.replace(final, aside)
+            os.replace(part, final)
+            _flush(folder)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
-    for other in folder.glob(f"{PREFIX}*"):
+    for other in _all(folder):
         if other != final:
             shutil.rmtree(other, ignore_errors=True)
     return final
 
 
+def present(folder: Path) -> Path | None:
+    """The newest checkpoint's folder."""
+    found = sorted(folder.glob(f"{PREFIX}*")) or sorted(folder.glob(f".{PREFIX}*.before"))
+    return found[-1] if found else None
+
+
 def latest(folder: Path) -> Checkpoint | None:
     """The newest checkpoint under ``folder``; None when there is none. InputError when it is damaged."""
-    found = sorted(folder.glob(f"{PREFIX}*"))
-    if not found:
+    place = present(folder)
+    if place is None:
         return None
-    place = found[-1]
     try:
         state = json.loads((place / "state.json").read_text(encoding="utf-8"))
         tensors = {name: load_file(place / f"{name}.safetensors") for name in ("weights", "best", "optimizer", "rng")}
@@ -79,8 +90,13 @@ def latest(folder: Path) -> Checkpoint | None:
 
 def remove_all(folder: Path) -> None:
     """Checkpoints and their unfinished parts, once the adapter itself is written."""
-    for place in [*folder.glob(f"{PREFIX}*"), *folder.glob(f".{PREFIX}*.part")]:
+    for place in _all(folder):
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _all(folder: Path) -> list[Path]:
+    """Checkpoints, those put aside, and what killed runs left unfinished."""
+    return [place for shape in (f"{PREFIX}*", f".{PREFIX}*") for place in folder.glob(shape)]
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -28,6 +28,7 @@ from services.dialog import TIME_BASE, Dialog, messages, rendered
 from services.errors import ClipError, ModelError, ResourceError
 from services.schema import Frames, digest_of
 from training.data import Medium, Sample
+from training.disk import writing
 
 FrameReader = Callable[[Path, MediaKind], Frames]
 Seen = tuple[MediaKind, Frames]
@@ -201,7 +202,8 @@ class CachedFeatures:
         self.hits = 0
         self.misses = 0
         self.seconds = 0.0
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
 
     def fill(
         self, samples: Sequence[Sample], progress: Callable[[Sequence[Sample]], Iterable[Sample]] = iter
@@ -258,11 +260,12 @@ class CachedFeatures:
             part = self._file(medium).with_suffix(f".{os.getpid()}.part")
             tensors = {"pooled": item.pooled, "deepstack": item.deepstack, "grid": item.grid, "seconds": item.seconds}
             try:
-                save_file(tensors, part, {"expansion": item.expansion})
-                os.replace(part, self._file(medium))
-            except (OSError, SafetensorError) as error:
+                with writing(self._folder):
+                    save_file(tensors, part, {"expansion": item.expansion})
+                    os.replace(part, self._file(medium))
+            except ResourceError:
                 part.unlink(missing_ok=True)
-                raise ResourceError(f"Vision features cannot be written to {self._folder}; make room there.") from error
+                raise
         waiting.clear()
 
     def _file(self, medium: Medium) -> Path:

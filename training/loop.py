@@ -20,7 +20,7 @@ from training import checkpoints
 from training.preparation import Prepared
 from training.progress import ProgressLog
 from training.settings import TrainConfig
-from training.steps import losses, plan
+from training.steps import losses, plan, step_counts, warm_up
 from training.validation import Validation, validate
 
 _NOT_BINDING = ("output", "save_every", "cache", "patience", "name")
@@ -71,8 +71,7 @@ class Run:
         self.optimizer = torch.optim.AdamW(
             self.names.values(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
         )
-        per_epoch = math.ceil(math.ceil(len(training) / config.batch) / config.accumulation)
-        self.total = min(per_epoch * config.epochs, config.max_steps or per_epoch * config.epochs)
+        self.total = step_counts(config, len(training))[1]
         self.fingerprint = digest_of(
             [
                 {key: value for key, value in asdict(config).items() if key not in _NOT_BINDING},
@@ -82,9 +81,8 @@ class Run:
 
     def start(self, resume: bool) -> None:
         """Begin anew, or where the newest checkpoint stands."""
-        self.config.output.mkdir(parents=True, exist_ok=True)
         found = checkpoints.latest(self.config.output) if resume else None
-        if not resume and any(self.config.output.glob(f"{checkpoints.PREFIX}*")):
+        if not resume and checkpoints.present(self.config.output):
             raise InputError(
                 f"An unfinished run lies in {self.config.output}; use --resume, another folder, or delete it."
             )
@@ -202,7 +200,7 @@ class Run:
 
     def _rate(self) -> float:
         """Linear warm-up, then a half cosine to zero."""
-        warm = max(1, round(self.total * self.config.warmup_share))
+        warm = warm_up(self.config, self.total)
         step = self.progress.step
         if step < warm:
             return self.config.learning_rate * (step + 1) / warm

@@ -11,7 +11,8 @@ The terms, besides those of ``services.memory``:
 
 from __future__ import annotations
 
-from services.memory import CONTEXT, Estimate, Form, Sizes, prefill_bytes, vision_bytes, weight_bytes
+from services.memory import CONTEXT, ELEMENT, Estimate, Form, Sizes, prefill_bytes, vision_bytes, weight_bytes
+from training.attention import BLOCK
 
 TRAINED = 16
 """Bytes a trained parameter costs: value, gradient and two moments in float32."""
@@ -50,6 +51,13 @@ def saved_bytes(model: Sizes, tokens: int, rank: int, dropout: float, *, checkpo
     return model.layers * layer + last
 
 
+def attention_bytes(model: Sizes, rows: int, length: int, dtype: str = "bfloat16") -> int:
+    """Bytes of the attention weights that ``training.attention`` keeps for one layer over ``rows`` sequences of
+    ``length``: the lower triangle, up to a block. The fused kernels of GPUs keep none."""
+    blocks = [(min(start + BLOCK, length) - start, min(start + BLOCK, length)) for start in range(0, length, BLOCK)]
+    return rows * model.heads * sum(high * wide for high, wide in blocks) * ELEMENT[dtype]
+
+
 def training(
     model: Sizes,
     *,
@@ -64,11 +72,15 @@ def training(
     dtype: str = "bfloat16",
     checkpointing: bool = False,
     features_cached: bool = True,
+    attention: int = 0,
+    mask: int = 1,
     context: int = CONTEXT,
 ) -> Estimate:
     """Peak of one optimizer step. ``trained``: LoRA parameters (``architectures.attach_report``); ``tokens``,
     ``answer_tokens`` and ``patches``: of one whole batch, padding included. ``form`` and ``dtype`` are the weights'.
-    With cached vision features the tower runs before training, one clip at a time, and not beside it."""
+    ``attention``: bytes of attention weights kept by one layer (``attention_bytes``, on CPUs), ``mask`` as in
+    ``saved_per_token``. With cached vision features the tower runs before training, one clip at a time, not beside
+    it."""
     deep = targets in ("vision", "all")
     if deep:
         blocks = 1 if checkpointing else model.vision_layers
@@ -76,12 +88,16 @@ def training(
         tower = kept + blocks * patches * saved_per_patch(model, rank) + vision_bytes(model, patches)
     else:
         tower = 0 if features_cached else vision_bytes(model, patches)
+    layers = 1 if checkpointing else model.layers
     return Estimate(
         {
             **weight_bytes(model, form, dtype),
             "LoRA, gradients, AdamW": TRAINED * trained,
-            f"activations, {tokens} tokens": saved_bytes(model, tokens, rank, dropout, checkpointing=checkpointing)
-            + prefill_bytes(model, tokens),
+            f"activations, {tokens} tokens": saved_bytes(
+                model, tokens, rank, dropout, checkpointing=checkpointing, mask=mask
+            )
+            + prefill_bytes(model, tokens)
+            + layers * attention,
             f"logits, {answer_tokens} answer tokens": answer_tokens * model.vocabulary * LOGIT,
             **({"vision tower": tower} if tower else {}),
             **({"CUDA itself (assumed)": context} if context else {}),

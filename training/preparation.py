@@ -52,15 +52,9 @@ def prepare(
     problems = conflicts(samples)
     if not samples:
         _refuse(problems)
-    if validation is None:
-        training, held = split(samples, config.validation_share, config.seed)
-    else:
-        training, held = list(samples), list(validation)
-    problems += shared(training, held)
+    training, held, cases, more = arranged(config, samples, validation, references, vectors)
+    problems += more
     everything = [*training, *held]
-    cases = Cases(references or training, seed=config.seed, neighbours=config.context_neighbours, vectors=vectors)
-    if config.context != "off" and any(s.label for s in everything) and not cases.available:
-        problems.append("reference cases need two clips of each label with a reason; add some or use --context off")
 
     torch.manual_seed(config.seed)
     dialog = load_dialog(config)
@@ -80,6 +74,25 @@ def prepare(
     lengths = [item.tokens for item in counted.samples]
     report(f"{len(training)} samples to train on, {len(held)} held out; longest {max(lengths)} tokens without cases.")
     return Prepared(base, examples, training, held, lengths)
+
+
+def arranged(
+    config: TrainConfig,
+    samples: Sequence[Sample],
+    validation: Sequence[Sample] | None,
+    references: Sequence[Sample] | None,
+    vectors: Mapping[str, NDArray[np.float32]] | None,
+) -> tuple[list[Sample], list[Sample], Cases, list[str]]:
+    """(training, held out, reference cases, problems of the arrangement)."""
+    if validation is None:
+        training, held = split(samples, config.validation_share, config.seed)
+    else:
+        training, held = list(samples), list(validation)
+    problems = shared(training, held)
+    cases = Cases(references or training, seed=config.seed, neighbours=config.context_neighbours, vectors=vectors)
+    if config.context != "off" and any(s.label for s in (*training, *held)) and not cases.available:
+        problems.append("reference cases need two clips of each label with a reason; add some or use --context off")
+    return training, held, cases, problems
 
 
 def _features(

@@ -17,6 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
+from training.disk import writing
+
 LOG = "progress.jsonl"
 COLUMNS = (
     "step",
@@ -45,12 +47,15 @@ class ProgressLog:
         """Start the log anew with ``head`` and the ``rows`` that a resumed run has already; whole or not at all."""
         part = self._file.with_suffix(f".{os.getpid()}.part")
         lines = [_line({"state": "running", **head}), *(_line(_of_row(row)) for row in rows)]
-        part.write_text("".join(lines), encoding="utf-8")
-        os.replace(part, self._file)
+        with writing(self._file.parent):
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            part.write_text("".join(lines), encoding="utf-8")
+            os.replace(part, self._file)
 
     def row(self, row: Mapping[str, Any]) -> None:
         """Append one step or validation."""
-        self._append(_of_row(row))
+        with writing(self._file.parent):
+            self._append(_of_row(row))
 
     def end(self, state: State, message: str, problems: Sequence[str] = ()) -> None:
         """Append how the run ended. Never raises: a full disk must not hide the error that is being told."""

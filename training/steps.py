@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -51,23 +52,35 @@ class Examples:
         features = [[next(found) for _ in sample.media] for sample in samples]
         rows = []
         for sample, media in zip(samples, features, strict=True):
-            expansions, ways = [item.expansion for item in media], self.ways(sample, epoch)
-            branches = self.questions.branches(sample, expansions, ways)
-            more = self.questions.scored(expansions, ways) if scored and sample.label else []
+            expansions, asked = [item.expansion for item in media], ways(self.config, self.cases, sample, epoch)
+            branches = self.questions.branches(sample, expansions, asked)
+            more = self.questions.scored(expansions, asked) if scored and sample.label else []
             rows.append(branches + more)
         return self.collator(rows, features)
 
-    def ways(self, sample: Sample, epoch: int) -> list[tuple[Hit, ...]]:
-        """The contexts that ``sample`` is asked with in ``epoch``: without, with two cases, or both."""
-        mode = self.config.context
-        if sample.label is None or mode == "off":
-            return [()]
-        shown = self.cases.draw(sample, epoch)
-        if mode == "contrastive":
-            return [shown]
-        chance = random.Random(f"{self.config.seed}:{epoch}:{sample.digest}:ways").random()
-        with_cases = epoch == VALIDATION_EPOCH or chance < self.config.context_share
-        return [(), shown] if with_cases else [()]
+
+def ways(config: TrainConfig, cases: Cases, sample: Sample, epoch: int) -> list[tuple[Hit, ...]]:
+    """The contexts that ``sample`` is asked with in ``epoch``: without, with two cases, or both."""
+    mode = config.context
+    if sample.label is None or mode == "off":
+        return [()]
+    shown = cases.draw(sample, epoch)
+    if mode == "contrastive":
+        return [shown]
+    chance = random.Random(f"{config.seed}:{epoch}:{sample.digest}:ways").random()
+    with_cases = epoch == VALIDATION_EPOCH or chance < config.context_share
+    return [(), shown] if with_cases else [()]
+
+
+def step_counts(config: TrainConfig, samples: int) -> tuple[int, int]:
+    """(steps of an epoch, steps of the whole run) over ``samples`` training samples, without early stopping."""
+    each = math.ceil(math.ceil(samples / config.batch) / config.accumulation)
+    return each, min(each * config.epochs, config.max_steps or each * config.epochs)
+
+
+def warm_up(config: TrainConfig, total: int) -> int:
+    """In how many of the ``total`` steps the learning rate rises."""
+    return max(1, round(total * config.warmup_share))
 
 
 def plan(lengths: Sequence[int], batch: int, seed: int, epoch: int) -> list[list[int]]:

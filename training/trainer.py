@@ -19,6 +19,7 @@ from services.schema import Frames, Sampling
 from services.video import VideoReader
 from training import checkpoints
 from training.data import Sample
+from training.disk import writing
 from training.features import FrameReader
 from training.loop import Run
 from training.outputs import Result, write_outputs
@@ -53,7 +54,8 @@ def train(
         run.start(resume)
         with _interruptible(run.cancelled):
             run.train()
-        result = write_outputs(config, prepared.base, run.history(), run.best_weights())
+        with writing(config.output):
+            result = write_outputs(config, prepared.base, run.history(), run.best_weights())
         checkpoints.remove_all(config.output)
         if config.cache is None:
             shutil.rmtree(config.output / "features", ignore_errors=True)
