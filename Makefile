@@ -70,6 +70,7 @@ bench: setup
 
 eval: setup
 	$(BIN)/python -m evaluation demo
+	$(BIN)/python -m evaluation retrieval clips
 
 lock:
 	$(BIN)/python -m pip install --quiet uv

@@ -5,6 +5,7 @@ The renderer runs as a command in a process of its own, because ``evaluation`` d
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import subprocess
@@ -42,8 +43,28 @@ def rendered(clips: int, folder: Path) -> Path:
     return annotations
 
 
+def renderer_sources() -> list[Path]:
+    """The renderer and what it imports of the project, by its text: other parts of the builder may change without
+    clips being drawn again."""
+    waiting, found = [ROOT / "training" / "demo" / "render.py"], set[Path]()
+    while waiting:
+        path = waiting.pop()
+        if path in found or not path.is_file():
+            continue
+        found.add(path)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            else:
+                continue
+            waiting += [ROOT.joinpath(*name.split(".")).with_suffix(".py") for name in names]
+    return sorted(found)
+
+
 def _renderer_digest() -> str:
     found = hashlib.sha256()
-    for path in sorted((ROOT / "training" / "demo").glob("*.py")):
+    for path in renderer_sources():
         found.update(path.read_bytes())
     return found.hexdigest()

@@ -99,9 +99,9 @@ def measure(
 
 @app.command()
 def clips(
-    out: Annotated[Path, typer.Option(help="Folder for vectors and tables.")] = Path("build/retrieval"),
+    out: Annotated[Path, typer.Option(help="Folder for clips, vectors and retrieval.md.")] = Path("build/eval"),
     data: Annotated[Path | None, typer.Option(help="Annotations of labelled clips; default: held-out ones.")] = None,
-    limit: Annotated[int | None, typer.Option(min=12, help="Only the first clips.")] = None,
+    limit: Annotated[int | None, typer.Option(min=12, help="Only the first clips; default 400 held-out ones.")] = None,
     write: Annotated[Path | None, typer.Option(help="Also put the tables between the marks of this document.")] = None,
     profile: Annotated[str | None, typer.Option(help="Profile; default HERDLENS_PROFILE or demo.")] = None,
 ) -> None:
@@ -111,7 +111,7 @@ def clips(
     from evaluation.clip_tables import PART, lines
     from evaluation.clip_vectors import clip_vectors
     from evaluation.data import read_data
-    from evaluation.held_out import rendered, require_count
+    from evaluation.held_out import CLIPS, rendered, require_count
     from evaluation.marked_text import require_marks, write_between
     from evaluation.records import write_text
     from services.model_service import ModelService
@@ -122,8 +122,8 @@ def clips(
     if write is not None:
         require_marks(write, PART)
     if data is None:
-        require_count(limit or HELD_OUT, "--limit")
-    items, _ = read_data(data or rendered(limit or HELD_OUT, out))
+        require_count(limit or CLIPS, "--limit")
+    items, _ = read_data(data or rendered(limit or CLIPS, out))
     items = items[:limit]
     require_enough(items)
     with TemporaryDirectory() as own:  # the user's own references stay out
@@ -178,9 +178,6 @@ def published(
     if write is not None:
         write_between(write, PART, text)
     print(text)
-
-
-HELD_OUT = 300
 
 
 def _parts(text: str) -> list[str]:
