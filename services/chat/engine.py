@@ -108,11 +108,13 @@ class Engine:
         try:
             if isinstance(self._model, PeftModel):
                 if name in self._adapters:
-                    self._model.delete_adapter(name)
-                self._model.load_adapter(str(folder), adapter_name=name, is_trainable=False, low_cpu_mem_usage=False)
+                    self._model.delete_adapter(_resident(name))
+                self._model.load_adapter(
+                    str(folder), adapter_name=_resident(name), is_trainable=False, low_cpu_mem_usage=False
+                )
             else:
                 self._model = PeftModel.from_pretrained(
-                    self._model, str(folder), adapter_name=name, is_trainable=False
+                    self._model, str(folder), adapter_name=_resident(name), is_trainable=False
                 ).eval()
         except (OSError, RuntimeError, ValueError, KeyError) as error:
             raise AdapterError(f"The adapter {name!r} cannot be loaded on this base model: {error}.") from error
@@ -126,10 +128,10 @@ class Engine:
         # One row at a time: two rows of one product may differ in their last bits without any adapter.
         base, tuned = (
             self._model(input_ids=ids, attention_mask=torch.ones_like(ids), adapter_names=[row]).logits.float()
-            for row in (BASE, name)
+            for row in (BASE, _resident(name))
         )
         if float((tuned - base).abs().max()) <= NO_EFFECT * float(base.abs().max()):
-            self._model.delete_adapter(name)
+            self._model.delete_adapter(_resident(name))
             del self._adapters[name]
             raise AdapterError(f"The adapter {name!r} is a no-op: it changes nothing in the model's answers.")
 
@@ -293,7 +295,7 @@ class Engine:
     def _names(self, rows: Sequence[Row]) -> dict[str, Any]:
         if not isinstance(self._model, PeftModel):
             return {}
-        return {"adapter_names": [row.adapter or BASE for row in rows]}
+        return {"adapter_names": [_resident(row.adapter) for row in rows]}
 
     @property
     def _stop_ids(self) -> frozenset[int]:
@@ -301,6 +303,12 @@ class Engine:
 
     def _text(self, tokens: Sequence[int]) -> str:
         return str(self.dialog.tokenizer.decode([t for t in tokens if t != self.dialog.terminator_id]))
+
+
+def _resident(name: str | None) -> str:
+    """What PEFT calls an adapter here. It keeps adapters as submodules by name, so that ``half``, ``train`` and every
+    other attribute of a module could not be one."""
+    return BASE if name is None else f"adapter-{name}"
 
 
 def _media(inputs: dict[str, Any], features: dict[str, Any], n: int) -> dict[str, Any]:

@@ -133,6 +133,14 @@ def test_a_directly_scored_answer_never_begins_with_the_bare_verdict(engine: Eng
     assert cut.ids[0] != first
 
 
+@pytest.mark.parametrize("name", ["half", "train", "keys"])
+def test_a_name_that_torch_uses_itself_is_as_good_as_any(
+    engine: Engine, adapters: dict[str, AdapterRef], frames: Frames, name: str
+) -> None:
+    engine.ensure_adapter(name, adapters["one"].folder, adapters["one"].digest)
+    assert ask(engine, frames, [Row(name)])[0].scores == ask(engine, frames, [Row("one")])[0].scores
+
+
 def test_an_adapter_that_changes_nothing_is_refused(engine: Engine, adapters: dict[str, AdapterRef]) -> None:
     with pytest.raises(AdapterError, match="no-op"):
         engine.ensure_adapter("idle", adapters["idle"].folder, adapters["idle"].digest)
