@@ -124,8 +124,17 @@ def _gained(service: ModelService, run: RunView) -> None:
             }
         )
         st.caption(w("train.figures_help"))
+    if _no_better(run):
+        st.warning(w("train.no_better"), icon=":material/warning:")
     with guarded():
         _use(service, run)
+
+
+def _no_better(run: RunView) -> bool:
+    """Whether the adapter gets no more of the held-out clips right than the base does, in any way of asking."""
+    pairs = [(run.base.get(key), run.best.get(key)) for key in FIGURES[:2]]
+    measured = [(base, best) for base, best in pairs if base is not None and best is not None]
+    return bool(measured) and all(best <= base for base, best in measured)
 
 
 def _use(service: ModelService, run: RunView) -> None:

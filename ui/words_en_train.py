@@ -92,6 +92,9 @@ WORDS: dict[str, str] = {
         "Balanced accuracy is the mean of the shares of mounting and of normal clips that the model's own score gets "
         "right; one half is guessing. So few clips give a rough figure only."
     ),
+    "train.no_better": (
+        "It gets no more of the held-out clips right than the base does: train it longer, or on more clips."
+    ),
     "train.use": "Put it to use",
     "train.using": "Trying the adapter on the base model …",
     "train.in_use": "In use as {name}: choose it under “How to look at it” on the Analyze screen, or when comparing.",
