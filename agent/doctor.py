@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from services.errors import HerdLensError
+from agent.findings import Finding, tried
+from services.errors import HerdLensError, ModelError
 
 if TYPE_CHECKING:
     from services.model_service import ModelService
@@ -19,33 +19,22 @@ PACKAGES = ("torch", "transformers", "peft", "langgraph", "streamlit", "av", "la
 GB = 1 << 30
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the check-up; ``remedy`` says what to do when ``good`` is false."""
-
-    what: str
-    good: bool
-    value: str
-    remedy: str = ""
-
-
 def examine(service: ModelService) -> Iterator[Finding]:
     """Check one thing after the other; a failing part is a finding, never an exception."""
     yield Finding("system", True, f"{platform.system()} {platform.machine()}, Python {platform.python_version()}")
     yield Finding("packages", True, ", ".join(f"{name} {version(name)}" for name in PACKAGES))
     profile = service.profile
     yield Finding("profile", True, f"{profile.name}: {profile.title}")
-    yield _tried("device", lambda: service.device)
-    yield _tried("base model", lambda: f"{service.identity.model}, weights {service.identity.weights[:12]}")
-    yield _tried("base model loads", lambda: f"preprocessing {service.preprocessing_digest()[:12]}")
-    yield _tried("embedder", lambda: f"{service.embedder.provenance.model}, {service.embedder.provenance.pooling}")
-    yield _tried("library", lambda: f"{service.library.count()} reference clips")
-    yield _tried("adapters", lambda: ", ".join(service.adapter_names()) or "none")
+    yield tried("device", lambda: service.device)
+    yield from _base(service)
+    yield tried("embedder", lambda: f"{service.embedder.provenance.model}, {service.embedder.provenance.pooling}")
+    yield tried("library", lambda: f"{service.library.count()} reference clips")
+    yield tried("adapters", lambda: ", ".join(service.adapter_names()) or "none")
     if profile.tuned:
-        yield _tried("tuned adapter fits", lambda: _tuned(service))
+        yield tried("tuned adapter fits", lambda: _tuned(service))
     for problem in service.adapters.problems().values():
         yield Finding("adapter folder", False, "unusable", problem)
-    yield _tried("calibration", lambda: _calibration(service))
+    yield tried("calibration", lambda: _calibration(service))
     data = service.settings.data
     data.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(data).free
@@ -58,6 +47,58 @@ def examine(service: ModelService) -> Iterator[Finding]:
     )
 
 
+def _base(service: ModelService) -> Iterator[Finding]:
+    """The base model: its files, its memory, its template, and that it loads or that the server runs it."""
+    from services.chat.model_server import ModelServer
+
+    server = service.backend if isinstance(service.backend, ModelServer) else None
+    files = tried("base model's files", lambda: _files(service, needs_weights=server is None))
+    yield files
+    if not files.good:
+        return
+    if server is None:
+        yield _memory(service)
+    yield tried("chat template", lambda: _template(service))
+    if server is not None:
+        from agent import doctor_server
+
+        yield from doctor_server.examine(service, server)
+        return
+    yield tried("base model", lambda: f"{service.identity.model}, weights {service.identity.weights[:12]}")
+    yield tried("base model loads", lambda: f"preprocessing {service.preprocessing_digest()[:12]}")
+
+
+def _files(service: ModelService, *, needs_weights: bool) -> str:
+    from services.fit import incomplete
+
+    folder = service.base_folder
+    if lacking := incomplete(folder, weights=needs_weights):
+        raise ModelError(
+            f"{folder} lacks {', '.join(lacking)}; run 'python -m agent download --profile {service.profile.name}', "
+            "which goes on where it stopped."
+        )
+    return f"whole, in {folder}"
+
+
+def _memory(service: ModelService) -> Finding:
+    from services.fit import fit
+
+    try:
+        found = fit(service.profile, service.base_folder, service.device)
+    except HerdLensError as error:
+        return Finding("memory", False, "unknown", str(error))
+    remedy = "" if found.good else "Choose a profile with a smaller or quantised model, or another machine."
+    return Finding("memory", found.good, str(found), remedy)
+
+
+def _template(service: ModelService) -> str:
+    """The checkpoint's own template has to write what adapters are trained on; only the checkpoint can show it."""
+    dialog = service.backend.dialog
+    if problem := dialog.template_problem():
+        raise ModelError(f"The chat template of {service.profile.base_model} {problem}; report it, with its files.")
+    return "opens the thoughts" if dialog.opens_thoughts else "opens the answer"
+
+
 def _tuned(service: ModelService) -> str:
     name, warnings = service.adapter_for("tuned", None)
     return " ".join(filter(None, (name, *warnings)))
@@ -66,10 +107,3 @@ def _tuned(service: ModelService) -> str:
 def _calibration(service: ModelService) -> str:
     rules = service.calibration_file.rules
     return f"fitted for {', '.join(rules)}" if rules else "none (the model's own probability is used)"
-
-
-def _tried(what: str, check: Callable[[], str]) -> Finding:
-    try:
-        return Finding(what, True, check())
-    except HerdLensError as error:
-        return Finding(what, False, "missing", str(error))

@@ -169,6 +169,20 @@ class Dialog:
         videos in order, ``images`` (H, W, 3) uint8 their images."""
         return self._process(rendered(self.processor, turns), clips, images)
 
+    def template_problem(self) -> str | None:
+        """What the checkpoint's template or tokenizer does that this program does not expect, None where nothing: a
+        video has to become one mark and a picture one, and an answer has to end in one token."""
+        text = rendered(self.processor, messages("?", videos=1, images=1))
+        for kind in ("video", "image"):
+            token = getattr(self.processor, f"{kind}_token")
+            if text.count(token) != 1:
+                return f"writes {text.count(token)} marks for one {kind}"
+        if len(self.tokenizer(self.terminator, add_special_tokens=False)["input_ids"]) != 1:
+            return f"does not end a turn in one token {self.terminator}"
+        if "?" not in text or not text.rstrip().endswith(("assistant", "<think>")):
+            return "does not end in the assistant's opening"
+        return None
+
     def answer_ids(self, text: str) -> torch.Tensor:
         """(1, L) int64: tokens of a complete answer, terminator included, as generation would produce them."""
         ids = self.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]

@@ -280,7 +280,7 @@ class ModelService:
         reference = None
         if adapter is not None:
             record = self.adapters.get(adapter)
-            reference = AdapterRef(record.name, record.folder, record.digest)
+            reference = self.reference(record)
         started = time.perf_counter()
         shown = task_media.media(task, clip, self._opened(clip).frames, self.rule)
         content = [*shown, {"type": "text", "text": question}]
@@ -421,12 +421,17 @@ class ModelService:
         record = self.adapters.add(folder, name)
         try:
             self._fits(record)
-            self.backend.try_adapter(AdapterRef(record.name, record.folder, record.digest))
+            self.backend.try_adapter(self.reference(record))
         except HerdLensError:
             if record.name not in before:
                 self.adapters.remove(record.name)
             raise
         return record
+
+    @staticmethod
+    def reference(record: AdapterRecord) -> AdapterRef:
+        """``record`` as the engines know it."""
+        return AdapterRef(record.name, record.folder, record.digest)
 
     def is_calibrated(self, adapter: str) -> bool:
         """Whether the profile's verdict rule was fitted for exactly this adapter."""

@@ -84,6 +84,10 @@ class ModelServer:
         """What the server is and can; asked once, and again after a failure."""
         return self.client.wait(self.session.features())
 
+    def version(self) -> str:
+        """Of vLLM; ModelError from another server."""
+        return self.client.wait(self.client.version())
+
     def warm_up(self) -> None:
         self.features()
 

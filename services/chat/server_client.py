@@ -120,6 +120,12 @@ class ServerClient:
         """One of the server's own calls beside the standard, such as loading an adapter."""
         return await self._tried(lambda: self._opened().post(path, body=body, cast_to=str))
 
+    async def version(self) -> str:
+        """vLLM's version, which it tells beside the standard."""
+        root = self.url.removesuffix("/v1")
+        told: Any = await self._tried(lambda: self._opened().get(f"{root}/version", cast_to=object))
+        return str(told.get("version", "unknown")) if isinstance(told, dict) else "unknown"
+
     def _opened(self) -> AsyncOpenAI:
         if self._api is None:
             patience = Timeout(self.timeout_s, connect=CONNECT_S)
