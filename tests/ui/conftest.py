@@ -15,7 +15,7 @@ from ui.desk import Desk
 from ui.session import shared_desk
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 
 
 @pytest.fixture(scope="session")

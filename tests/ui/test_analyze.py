@@ -22,7 +22,8 @@ def uploads(data: Path) -> list[Path]:
 
 def test_pages_are_imported_without_torch() -> None:
     """The first page must not wait for torch; only the desk's background thread may load it."""
-    code = "import sys, ui.analyze, ui.history, ui.library, ui.about; sys.exit('torch' in sys.modules)"
+    pages = "ui.analyze, ui.history, ui.compare, ui.library, ui.train, ui.about"
+    code = f"import sys, {pages}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
