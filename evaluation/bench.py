@@ -6,6 +6,7 @@ Prints a table and writes ``build/bench.json``. Ratios are what counts; seconds 
 - variants: base + tuned against one of them
 - long: 16 exact frames of a 60-minute 1080p clip against decoding all of it, and the memory that takes
 - page: the app's first page against the loading of the models
+- server: requests per second of a vLLM server at 1, 4 and 16 clients, base + tuned against base alone
 """
 
 from __future__ import annotations
@@ -122,12 +123,14 @@ def main() -> None:
         with _section("variants"):
             figures["variants"] = bench_variants(service)
         service.close()
-    from evaluation import bench_app, bench_long
+    from evaluation import bench_app, bench_long, bench_server
 
     with _section("long"):
         figures["long"] = bench_long.measure(LONG_MINUTES)
     with _section("page"):
         figures["page"] = bench_app.measure()
+    with _section("server"):
+        figures["server"] = bench_server.measure()
     target = ROOT / "build" / "bench.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(figures, indent=2), encoding="utf-8")

@@ -1,0 +1,121 @@
+"""How the engine asks a real server: variants at once, a cancel that arrives, adapters that come later."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import HumanMessage
+
+from agent.events import Finished
+from agent.graph import analyze
+from agent.prompts import mounting_question
+from services.chat.chat_model import AdapterRef
+from services.errors import AdapterError, Cancelled, ModelError
+from services.schema import Request
+from services.settings import ROOT
+from tests.server.conftest import served_by
+from tests.server.running_server import RunningServer
+from tests.server.test_equality import SAMPLES, answer
+from tests.services.chat.conftest import make_adapter
+
+BASE = ROOT / "assets/demo/base"
+
+
+def asked(service: Any, path: Path) -> list[HumanMessage]:
+    clip = service.open_clip(str(path), None, threading.Event())
+    video = {"type": "video", "key": clip.key, "frames": service._opened(clip).frames}
+    return [HumanMessage(content=[video, {"type": "text", "text": mounting_question()}])]
+
+
+def test_an_analysis_through_the_graph_decides_as_the_embedded_demo_does(service: Any, served: Any) -> None:
+    verdicts = []
+    for asked_one in (service, served):
+        events = list(analyze(Request(str(SAMPLES[0])), asked_one, threading.Event()))
+        (report,) = [event.report for event in events if isinstance(event, Finished)]
+        verdicts.append((report.verdict, round(report.p_mounting, 2), [v.text_verdict for v in report.variants]))
+    assert verdicts[0] == verdicts[1]
+
+
+def test_text_arrives_while_it_is_written(served: Any) -> None:
+    pieces = [str(chunk.content) for chunk in served.chat.stream(asked(served, SAMPLES[1]), prefill="Status:")]
+    assert len([piece for piece in pieces if piece]) > 3
+
+
+def test_a_cancel_reaches_the_server(server: RunningServer, served: Any) -> None:
+    messages = asked(served, SAMPLES[2])
+    whole = served.chat.invoke(messages, prefill="Status:")
+    before = server.metric("vllm:generation_tokens_total")
+    stop = threading.Event()
+    with pytest.raises(Cancelled):
+        for chunk in served.chat.stream(messages, prefill="Status:", cancelled=stop.is_set):
+            if chunk.content:
+                stop.set()
+    until = time.monotonic() + 30
+    while server.metric("vllm:num_requests_running") and time.monotonic() < until:
+        time.sleep(0.1)
+    assert server.metric("vllm:num_requests_running") == 0
+    assert server.metric("vllm:generation_tokens_total") - before < whole.response_metadata["tokens"]
+
+
+def test_pictures_that_left_the_servers_cache_are_sent_again(served: Any) -> None:
+    messages = asked(served, SAMPLES[3])
+    (medium,) = served.backend.session.payloads.media(_prompt(messages), exact=True)
+    served.backend.session._kept.add(medium.id)  # as after a restart that nobody noticed
+    said = served.chat.invoke(messages, prefill="Status:", options=(" Mounting", " Normal"))
+    assert said.content and said.response_metadata["scores"]
+
+
+def test_an_adapter_registered_after_the_start_is_loaded_at_run_time(served: Any, tmp_path: Path) -> None:
+    shipped = served.adapters.get("mounting")
+    record = served.add_adapter(shipped.folder, "later")
+    try:
+        served.backend.try_adapter(AdapterRef("later", record.folder, record.digest))
+        assert f"later-{record.digest[:12]}" in served.backend.session._effective
+        same = [served.chat.invoke(asked(served, SAMPLES[4]), adapter=served.reference(r)) for r in (shipped, record)]
+        assert same[0].content == same[1].content
+    finally:
+        served.adapters.remove("later")
+
+
+def test_an_adapter_that_changes_nothing_is_refused(served: Any, tmp_path: Path) -> None:
+    idle = make_adapter(BASE, tmp_path / "idle", scale=0.0, seed=3)
+    with pytest.raises(AdapterError, match="no-op"):
+        served.backend.try_adapter(idle)
+
+
+def test_an_adapter_that_the_server_cannot_have_is_told(served: Any, tmp_path: Path) -> None:
+    with pytest.raises(AdapterError, match="does not serve the adapter 'elsewhere'"):
+        served.backend.try_adapter(AdapterRef("elsewhere", tmp_path / "elsewhere", "0" * 64))
+
+
+def test_another_model_than_the_profiles_is_named(server: RunningServer, tmp_path: Path) -> None:
+    service = served_by(server, tmp_path, server_model="Qwen/Some-other")
+    with pytest.raises(ModelError, match=r"serves assets/demo/base, .*, not Qwen/Some-other"):
+        service.warm_up()
+
+
+def test_a_wrong_key_is_told(server: RunningServer, tmp_path: Path) -> None:
+    service = served_by(server, tmp_path, server_key="wrong")
+    with pytest.raises(ModelError, match="HERDLENS_SERVER_KEY"):
+        service.warm_up()
+
+
+def test_both_variants_at_once_share_the_pictures(server: RunningServer, served: Any) -> None:
+    path = SAMPLES[5]
+    answer(served, path, "base", mounting_question())
+    queries = server.metric("vllm:mm_cache_queries_total")
+    hits = server.metric("vllm:mm_cache_hits_total")
+    answer(served, path, "tuned", mounting_question())
+    asked_again = server.metric("vllm:mm_cache_queries_total") - queries
+    assert asked_again > 0
+    assert server.metric("vllm:mm_cache_hits_total") - hits == asked_again
+
+
+def _prompt(messages: list[HumanMessage]) -> Any:
+    from services.chat.chat_model import read
+
+    return read(messages)
