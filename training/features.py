@@ -171,10 +171,16 @@ class LiveFeatures:
     """Features computed anew each time: the reference that the cache is measured against, and what a trained tower
     (``trained``) needs, because its features change with every step."""
 
+    seconds = 0.0
+    """Nothing is spent ahead of the steps."""
+
     def __init__(self, tower: Tower, *, trained: bool = False) -> None:
         self._tower = tower
         self._trained = trained
         self._expansions: dict[str, str] = {}
+
+    def told(self) -> None:
+        """Nothing was spared."""
 
     def get(self, media: Sequence[Medium]) -> list[ClipFeatures]:
         seen = [medium for medium in media if medium.features is None]
@@ -239,6 +245,15 @@ class CachedFeatures:
             found |= {digest: _load(self._file(medium), medium.kind) for digest, medium in missing.items()}
         features = [found[medium.digest] for medium in media]
         return [item for item in features if item is not None]
+
+    def told(self) -> str | None:
+        """What the cache was good for, by its own clock; None where it computed nothing."""
+        if not (self.misses and self.hits):
+            return None
+        return (
+            f"Vision features: {self.misses} computed once in {self.seconds:.1f} s and read {self.hits} times; "
+            f"computing them anew each time would have taken about {self.seconds / self.misses * self.hits:.1f} s."
+        )
 
     def expansion(self, medium: Medium) -> str:
         """What the tag of ``medium`` becomes, read without its tensors; ClipError when its pictures cannot be read."""

@@ -6,6 +6,7 @@ import math
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from training import checkpoints
 from training.preparation import Prepared
 from training.progress import ProgressLog
 from training.settings import TrainConfig
-from training.steps import losses, plan, step_counts, warm_up
+from training.steps import losses, plan, rate, step_counts
 from training.validation import Validation, validate
 
 _NOT_BINDING = ("output", "save_every", "cache", "patience", "name")
@@ -123,10 +124,13 @@ class Run:
                 self._save()
 
     def history(self) -> Mapping[str, Any]:
-        """What is written as metrics: counters and rows."""
+        """What is written as metrics: counters and rows. ``vision_seconds``: what filling the cache took."""
         return asdict(self.progress) | {
             "samples": len(self.training),
             "held_out": len(self.held),
+            "training_strata": dict(sorted(Counter(sample.stratum for sample in self.training).items())),
+            "held_out_strata": dict(sorted(Counter(sample.stratum for sample in self.held).items())),
+            "vision_seconds": self.examples.features.seconds,
             "total_steps": self.total,
         }
 
@@ -180,9 +184,9 @@ class Run:
                 self._save()
 
     def _step(self, group: Sequence[Sequence[int]]) -> dict[str, Any]:
-        rate = self._rate()
+        now = rate(self.config, self.progress.step, self.total)
         for settings in self.optimizer.param_groups:
-            settings["lr"] = rate
+            settings["lr"] = now
         total = 0.0
         for indices in group:
             batch = self.examples.batch([self.training[i] for i in indices], self.progress.epoch)
@@ -196,16 +200,7 @@ class Run:
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return {"loss": total, "learning_rate": rate, "grad_norm": float(norm)}
-
-    def _rate(self) -> float:
-        """Linear warm-up, then a half cosine to zero."""
-        warm = warm_up(self.config, self.total)
-        step = self.progress.step
-        if step < warm:
-            return self.config.learning_rate * (step + 1) / warm
-        done = (step - warm) / max(1, self.total - warm)
-        return self.config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
+        return {"loss": total, "learning_rate": now, "grad_norm": float(norm)}
 
     def _measure_base(self) -> None:
         """The held-out clips before the first step, when the adapter changes nothing yet: what the base makes of them,

@@ -21,6 +21,8 @@ from services.adapters import write_record
 from services.dialog import Dialog
 from services.model_identity import identify
 from training.base import Base, base_folder
+from training.card import card
+from training.curves import draw
 from training.progress import COLUMNS
 from training.settings import TrainConfig
 
@@ -57,7 +59,9 @@ def write_outputs(
         writer = csv.DictWriter(table, COLUMNS, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(history["rows"])
-    (part / "README.md").write_text(_card(config, base, metrics), encoding="utf-8")
+    draw(history["rows"], part / "loss.png")
+    text = card(config, _public(config.model), base.describe(), metrics)
+    (part / "README.md").write_text(text, encoding="utf-8")
     for file in sorted(part.iterdir()):
         os.replace(file, config.output / file.name)
     part.rmdir()
@@ -78,7 +82,10 @@ def _metrics(config: TrainConfig, history: Mapping[str, Any]) -> dict[str, Any]:
         "epochs": history["epoch"],
         "samples": history["samples"],
         "held_out": history["held_out"],
+        "training_strata": history["training_strata"],
+        "held_out_strata": history["held_out_strata"],
         "training_seconds": round(history["seconds"], 1),
+        "vision_seconds": round(history["vision_seconds"], 1),
         "samples_per_s": round(
             sum(r["samples_per_s"] for r in history["rows"] if "loss" in r) / max(len(losses), 1), 2
         ),
@@ -89,31 +96,6 @@ def _metrics(config: TrainConfig, history: Mapping[str, Any]) -> dict[str, Any]:
         "best_epoch": history["best_epoch"],
         "settings": settings | {"model": _public(config.model)},
     }
-
-
-def _card(config: TrainConfig, base: Base, metrics: Mapping[str, Any]) -> str:
-    held = [
-        f"- {key.replace('_', ' ')}: {metrics[key]:.4f}"
-        + (f" (base: {metrics[f'base_{key}']:.4f})" if f"base_{key}" in metrics else "")
-        for key in COLUMNS[6:]
-        if metrics.get(key) is not None
-    ]
-    lines = [
-        f"# {config.name}",
-        "",
-        f"LoRA adapter for `{_public(config.model)}`, task `{config.task}`, trained by training/Qlora_train.py.",
-        "",
-        *[f"- {line}" for line in base.describe()],
-        f"- rank {config.rank}, alpha {config.alpha}, dropout {config.dropout}; {metrics['steps']} steps of "
-        f"{config.batch * config.accumulation} clips, learning rate {config.learning_rate}, seed {config.seed}.",
-        f"- {metrics['samples']} clips to train on, {metrics['held_out']} held out; reference cases: {config.context}.",
-        *held,
-        "",
-        "Held-out figures are of the training run (quantised base, verdict by score at one half, uncalibrated). "
-        "The adapter knows only what its clips show; check it on your own barn before you rely on it.",
-        "",
-    ]
-    return "\n".join(lines)
 
 
 def _public(model: str) -> str:

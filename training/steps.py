@@ -83,6 +83,15 @@ def warm_up(config: TrainConfig, total: int) -> int:
     return max(1, round(total * config.warmup_share))
 
 
+def rate(config: TrainConfig, step: int, total: int) -> float:
+    """Learning rate of ``step`` (from 0): linear warm-up, then a half cosine to zero."""
+    warm = warm_up(config, total)
+    if step < warm:
+        return config.learning_rate * (step + 1) / warm
+    done = (step - warm) / max(1, total - warm)
+    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
 def plan(lengths: Sequence[int], batch: int, seed: int, epoch: int) -> list[list[int]]:
     """Indices of each batch of ``epoch``: shuffled, near lengths together, batches in random order. Every index once;
     the last batch may be smaller."""

@@ -54,6 +54,9 @@ def train(
         run.start(resume)
         with _interruptible(run.cancelled):
             run.train()
+        spared = prepared.examples.features.told()
+        if spared:
+            report(spared)
         with writing(config.output):
             result = write_outputs(config, prepared.base, run.history(), run.best_weights())
         checkpoints.remove_all(config.output)

@@ -73,7 +73,8 @@ def test_the_base_is_measured_on_the_held_out_clips_as_the_adapter_is(
         assert idle[key] == idle[f"base_{key}"]
     metrics = json.loads((finished / "metrics.json").read_text())
     assert metrics["validation_loss"] < 0.8 * metrics["base_validation_loss"]
-    assert f"(base: {metrics['base_validation_loss']:.4f})" in (finished / "README.md").read_text()
+    pair = f"| {metrics['base_validation_loss']:.4f} | {metrics['validation_loss']:.4f} | 4 |"
+    assert pair in (finished / "README.md").read_text()
 
 
 def test_the_folder_is_a_whole_adapter_and_nothing_else(finished: Path) -> None:
@@ -86,6 +87,7 @@ def test_the_folder_is_a_whole_adapter_and_nothing_else(finished: Path) -> None:
             "herdlens.json",
             "metrics.json",
             "loss.csv",
+            "loss.png",
             "progress.jsonl",
         ),
         "README.md",
