@@ -135,7 +135,13 @@ def doctor(profile: ProfileOption = None, verbose: VerboseOption = False) -> Non
 
 
 @app.command()
-def download(profile: ProfileOption = None, verbose: VerboseOption = False) -> None:
+def download(
+    without_weights: Annotated[
+        bool, typer.Option("--without-weights", help="Only the base model's small files: its weights are on a server.")
+    ] = False,
+    profile: ProfileOption = None,
+    verbose: VerboseOption = False,
+) -> None:
     """Fetch the weights of the profile, with progress and resume."""
     _quiet(verbose, progress=True)
     from services.model_files import download as fetch
@@ -147,7 +153,8 @@ def download(profile: ProfileOption = None, verbose: VerboseOption = False) -> N
         if located(name) is not None:
             print(f"{name} is part of the project; nothing to download.")
             continue
-        print(f"{name} is at {fetch(name)}.")
+        weights = not (without_weights and name == chosen.base_model)
+        print(f"{name} is at {fetch(name, weights=weights)}.")
 
 
 @app.command()

@@ -10,7 +10,8 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from services.errors import ModelError, ResourceError
 from services.settings import located
 
-WANTED = ("*.safetensors", "*.json", "*.txt", "*.jinja")
+WEIGHTS = "*.safetensors"
+WANTED = (WEIGHTS, "*.json", "*.txt", "*.jinja")
 """Weights are safetensors; everything else a repository may hold stays there."""
 
 
@@ -30,10 +31,12 @@ def model_folder(name: str) -> Path:
         ) from error
 
 
-def download(name: str) -> Path:
-    """Fetch a model's files into the hub cache, with a progress bar; goes on where an earlier run stopped."""
+def download(name: str, *, weights: bool = True) -> Path:
+    """Fetch a model's files (``weights``: all, else only the small ones) into the hub cache, with a progress bar; goes
+    on where an earlier run stopped."""
     try:
-        return Path(snapshot_download(name, allow_patterns=list(WANTED)))
+        wanted = [pattern for pattern in WANTED if weights or pattern != WEIGHTS]
+        return Path(snapshot_download(name, allow_patterns=wanted))
     except (HfHubHTTPError, OSError) as error:
         raise ResourceError(
             f"{name} could not be downloaded ({type(error).__name__}); check the network and run the command again, "

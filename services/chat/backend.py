@@ -29,7 +29,7 @@ class Backend(Protocol):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences that every report must carry about what this engine lacks."""
+        """Sentences that every report must carry about what this engine lacks; asks a server, if it was not yet."""
 
     def warm_up(self) -> None: ...
 

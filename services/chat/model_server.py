@@ -77,8 +77,7 @@ class ModelServer:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        known = self.session.known if self.loaded else None
-        return known.warnings if known else ()
+        return self.features().warnings
 
     def features(self) -> Features:
         """What the server is and can; asked once, and again after a failure."""

@@ -54,6 +54,12 @@ def _status(error: APIStatusError, url: str) -> ModelError:
             f"The model server at {url} is overloaded or still starting (status {status}); wait a moment, then analyse "
             "the clip again."
         )
+    if status == 400 and "context length" in reason:
+        return RequestRefused(
+            f"Question and answer do not fit into the context of the model server at {url} ({_short(reason)}); raise "
+            "'context' or lower 'max_tokens' in the profile and start 'make serve' again.",
+            reason,
+        )
     if status in (400, 404, 413, 422):
         return RequestRefused(
             f"The model server at {url} refuses the request ({_short(reason)}); run 'python -m agent doctor', which "
