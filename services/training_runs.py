@@ -228,6 +228,8 @@ class TrainingRuns:
         if ending.get("state") in ("stopped", "failed"):
             problems = [str(problem) for problem in ending.get("problems", ())]
             return ending["state"], " ".join([message, *problems])
+        if (folder / STOPPING).exists():  # asked to stop before its log began
+            return "stopped", ""
         status = processes.exit_status(folder)
         if status is not None and status > 0:  # it ended by itself before its log began: its last words say why
             return "failed", processes.last_line(folder)

@@ -103,7 +103,9 @@ def _ended(run: RunView) -> None:
     elif run.state == "killed":
         st.warning(w("train.killed"), icon=":material/warning:")
     elif run.state == "stopped":
-        st.info(w("train.stopped", step=run.step, total=run.total_steps), icon=":material/pause_circle:")
+        early = not run.total_steps
+        told = w("train.stopped_early") if early else w("train.stopped", step=run.step, total=run.total_steps)
+        st.info(told, icon=":material/pause_circle:")
 
 
 def _gained(service: ModelService, run: RunView) -> None:

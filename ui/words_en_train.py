@@ -81,6 +81,7 @@ WORDS: dict[str, str] = {
     "train.delete_yes": "Yes, delete it",
     "train.killed": "It was broken off: its process ended without a word. It goes on from its last checkpoint.",
     "train.stopped": "Stopped and saved after step {step} of {total}.",
+    "train.stopped_early": "Stopped before its first step; it begins anew.",
     "train.figures": "On the {held_out} held-out clips",
     "train.figure": "Figure",
     "train.base": "Base",

@@ -79,6 +79,7 @@ WORDS: dict[str, str] = {
     "train.delete_yes": "예, 삭제합니다",
     "train.killed": "알 수 없는 이유로 중단되었습니다. 마지막 저장 지점에서 이어집니다.",
     "train.stopped": "{total}단계 중 {step}단계까지 저장하고 멈췄습니다.",
+    "train.stopped_early": "첫 단계 전에 멈췄습니다. 이어서 하면 처음부터 시작합니다.",
     "train.figures": "떼어 둔 영상 {held_out}개의 결과",
     "train.figure": "수치",
     "train.base": "기본",

@@ -121,6 +121,14 @@ def test_a_stopped_run_that_goes_on_is_preparing_until_its_log_begins_anew(runs:
     assert ended(runs) in ("stopped", "killed", "failed")
 
 
+def test_a_run_stopped_before_its_first_step_is_no_failure(tmp_path: Path) -> None:
+    """The real trainer, interrupted while it still loads its libraries: no log tells how it ended."""
+    runs = TrainingRuns(tmp_path / "runs")
+    runs.start("barn", SETTINGS, {}, empty_set)
+    runs.stop("barn")
+    assert ended(runs) == "stopped" and runs.view("barn").total_steps == 0
+
+
 def test_another_process_with_the_same_number_is_not_the_run(runs: TrainingRuns) -> None:
     os.kill(started(runs), signal.SIGKILL)
     ended(runs)
