@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.torch import load_file, save_file
 
+from services.settings import ROOT
+
+SHIPPED = ROOT / "assets" / "demo" / "adapters" / "mounting"
 RECORD: dict[str, Any] = {
     "name": "mounting",
     "task": "mounting",
@@ -80,3 +85,14 @@ def with_value(kind: str, value: float) -> Tensors:
     data[-len(bits) :] = bits
     tensors[key] = (kind, shape, bytes(data))
     return tensors
+
+
+def shipped(folder: Path, factor: float = 1.0, **record: str) -> Path:
+    """The demo's mounting adapter with every change to the base multiplied by ``factor``, and ``record`` changed."""
+    shutil.copytree(SHIPPED, folder)
+    file = folder / "adapter_model.safetensors"
+    weights = {key: value * factor if "lora_B" in key else value for key, value in load_file(file).items()}
+    save_file(weights, file, {"format": "pt"})
+    told = json.loads((folder / "herdlens.json").read_text())
+    (folder / "herdlens.json").write_text(json.dumps(told | record))
+    return folder

@@ -4,7 +4,6 @@ The scores are compared to the last bit with those of the same request asked alo
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,30 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file, save_file
 
 from agent.prompts import mounting_question
 from services.errors import AdapterError
 from services.schema import Answer, VariantName
-from services.settings import ROOT
+from tests.services.adapter_cases import shipped
 
-MOUNTING = ROOT / "assets" / "demo" / "adapters" / "mounting"
 Choice = tuple[VariantName, str | None]
-
-
-def changed(folder: Path, factor: float) -> Path:
-    """The shipped adapter with every change to the base multiplied by ``factor``."""
-    shutil.copytree(MOUNTING, folder)
-    file = folder / "adapter_model.safetensors"
-    weights = {key: value * factor if "lora_B" in key else value for key, value in load_file(file).items()}
-    save_file(weights, file, {"format": "pt"})
-    return folder
 
 
 @pytest.fixture(scope="module")
 def half(service: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Another adapter than the shipped one, resident beside it."""
-    yield service.add_adapter(changed(tmp_path_factory.mktemp("half") / "half", 0.5), "half").name
+    yield service.add_adapter(shipped(tmp_path_factory.mktemp("half") / "half", 0.5), "half").name
     service.adapters.remove("half")
 
 
@@ -98,5 +86,5 @@ def test_two_pairs_with_one_base_and_different_adapters_do_not_mix(service: Any,
 
 def test_an_adapter_that_changes_nothing_is_refused_and_not_kept(service: Any, tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match="no-op"):
-        service.add_adapter(changed(tmp_path / "idle", 0.0), "idle")
+        service.add_adapter(shipped(tmp_path / "idle", 0.0), "idle")
     assert "idle" not in service.adapter_names()
