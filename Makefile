@@ -50,7 +50,7 @@ test: setup browser
 test-server: setup setup-server
 	$(BIN)/python -m pytest tests/server -m "server and not slow"
 
-test-slow: setup
+test-slow: setup setup-server
 	$(BIN)/python -m pytest -m slow
 
 # The browser test needs Debian's Chromium; it is installed where that is allowed, else the test says what to do.

@@ -185,6 +185,7 @@ class ModelService:
 
     def close(self) -> None:
         self.reader.close()
+        self.backend.close()
 
     def _backend(self) -> Backend:
         chosen = self.profile

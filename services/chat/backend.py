@@ -36,5 +36,8 @@ class Backend(Protocol):
     def release(self) -> bool:
         """Give memory back; False while requests wait or run."""
 
+    def close(self) -> None:
+        """Let connections go."""
+
     def try_adapter(self, ref: AdapterRef) -> None:
         """Make the adapter ready; AdapterError where it does not fit or changes nothing."""

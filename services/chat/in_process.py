@@ -50,5 +50,8 @@ class InProcess:
     def release(self) -> bool:
         return self._scheduler.unload()
 
+    def close(self) -> None:
+        """There are no connections."""
+
     def try_adapter(self, ref: AdapterRef) -> None:
         self._scheduler.try_adapter(ref)

@@ -95,5 +95,8 @@ class ModelServer:
             self.session.forget()
         return True
 
+    def close(self) -> None:
+        self.client.close()
+
     def try_adapter(self, ref: AdapterRef) -> None:
         self.client.wait(self.session.name_of(ref))

@@ -19,6 +19,7 @@ from openai.types.chat import ChatCompletionChunk
 
 from services.chat.chat_model import AdapterRef, ClipChatModel, Prompt, chunk, read
 from services.chat.generation import THOUGHTS_END, scoring_prefix
+from services.chat.server_client import together
 from services.chat.server_payload import Encoded
 from services.chat.server_session import Features, ServerSession
 from services.chat.streaming import ANSWER, REASONING, ThoughtSplitter
@@ -130,7 +131,7 @@ class ServerChat(ClipChatModel):
             if not wanted:
                 await writing
                 return _outcome(text, None)
-            scores, _ = await asyncio.gather(self.session.scores(model, prompt, media, prefill, wanted), writing)
+            scores, _ = await together(self.session.scores(model, prompt, media, prefill, wanted), writing)
             return _outcome(text, scores)
         await self._write(model, prompt, media, features, text, "")
         if not wanted:

@@ -17,7 +17,7 @@ from openai.types import Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from services.chat.server_failures import told
+from services.chat.server_failures import told, unreachable
 from services.errors import Cancelled
 
 T = TypeVar("T")
@@ -63,16 +63,19 @@ class ServerClient:
         yield running.result()
 
     def close(self) -> None:
+        """Close all connections; the next call opens new ones."""
         with self._lock:
-            loop, self._loop = self._loop, None
-        if loop is not None:
-            loop.call_soon_threadsafe(loop.stop)
+            loop, self._loop, api, self._api = self._loop, None, self._api, None
+        if loop is None:
+            return
+        if api is not None:
+            asyncio.run_coroutine_threadsafe(api.close(), loop).result(CONNECT_S)
+        loop.call_soon_threadsafe(loop.stop)
 
     def _start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._api = None
                 threading.Thread(target=self._loop.run_forever, name="server-client", daemon=True).start()
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 
@@ -149,9 +152,19 @@ class ServerClient:
             raise told(error, self.url, self.timeout_s) from error
 
 
+async def together(*work: Coroutine[Any, Any, Any]) -> list[Any]:
+    """All results, in order; the first failure ends the others."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
 def _may_help(error: BaseException) -> bool:
     """A server that is just being started or is overloaded may answer in a moment; one that let the whole time limit
     pass will not."""
     if isinstance(error, APIStatusError):
         return error.status_code in OVERLOADED
-    return isinstance(error, APIConnectionError) and not isinstance(error, APITimeoutError)
+    return isinstance(error, APIConnectionError) and (not isinstance(error, APITimeoutError) or unreachable(error))

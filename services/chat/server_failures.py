@@ -19,7 +19,7 @@ class RequestRefused(ModelError):
 
 def told(error: OpenAIError, url: str, timeout_s: float, *, begun: bool = False) -> ModelError:
     """``error`` of the client library as an error of ours. ``begun``: the answer had begun to arrive."""
-    if isinstance(error, APITimeoutError):
+    if isinstance(error, APITimeoutError) and not unreachable(error):
         return ModelError(
             f"The model server at {url} gave no sign of life for {timeout_s:.0f} seconds; it is overloaded or stuck: "
             "look at its terminal, then try again, or raise HERDLENS_SERVER_TIMEOUT_S."
@@ -41,6 +41,11 @@ def told(error: OpenAIError, url: str, timeout_s: float, *, begun: bool = False)
         f"The model server at {url} failed in the middle of an answer ({_short(str(error))}); look at its terminal, "
         f"{START} if it has stopped, then analyse the clip again."
     )
+
+
+def unreachable(error: OpenAIError) -> bool:
+    """Whether not even a connection came about within its time limit, which the client library calls a timeout too."""
+    return type(error.__cause__).__name__ == "ConnectTimeout"
 
 
 def _status(error: APIStatusError, url: str) -> ModelError:

@@ -9,12 +9,12 @@ place and reads nothing from its prefix cache.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from openai.types.chat import ChatCompletion
 
+from services.chat.server_client import together
 from services.chat.server_failures import RequestRefused
 from services.errors import ModelError
 
@@ -42,16 +42,10 @@ async def score(ask: Ask, prefix: str, options: Sequence[Tokens], decode: Callab
     """Summed log-probability of each option (tokens, terminator included) behind ``prefix``. Raises ModelError where
     the server gives none."""
     tree = beginnings(options)
-    tasks = {
-        beginning: asyncio.ensure_future(_following(ask, prefix + decode(beginning), beginning, tokens))
-        for beginning, tokens in tree.items()
-    }
-    try:
-        await asyncio.gather(*tasks.values())
-    finally:
-        for task in tasks.values():
-            task.cancel()
-    read = {beginning: task.result() for beginning, task in tasks.items()}
+    answers = await together(
+        *(_following(ask, prefix + decode(beginning), beginning, tokens) for beginning, tokens in tree.items())
+    )
+    read: dict[Tokens, dict[int, float]] = dict(zip(tree, answers, strict=True))
     return tuple(sum(read[option[:place]][token] for place, token in enumerate(option)) for option in options)
 
 

@@ -12,7 +12,7 @@ from services.settings import Profile, load_settings, located, profile, profiles
 
 
 def test_every_profile_of_the_design_is_there_and_demo_is_the_default() -> None:
-    assert list(profiles()) == ["demo", "cpu", "gpu-8gb", "gpu-6gb", "gpu", "server"]
+    assert list(profiles()) == ["demo", "cpu", "gpu-8gb", "gpu-6gb", "demo-server", "gpu", "server"]
     assert load_settings().profile in profiles()
 
 
@@ -41,3 +41,8 @@ def test_the_environment_is_read_once_and_wrong_values_are_one_sentence(
     monkeypatch.setenv("HERDLENS_UPLOAD_LIMIT_MB", "lots")
     with pytest.raises(SettingsError, match="upload_limit_mb"):
         load_settings()
+
+
+def test_a_profile_that_is_like_another_differs_only_in_what_it_says() -> None:
+    own = {"name", "title", "engine", "like", "context"}
+    assert profile("demo-server").model_dump(exclude=own) == profile("demo").model_dump(exclude=own)
