@@ -1,6 +1,6 @@
 """What retrieval over labelled clips is worth, for each way of embedding them: each clip asks all the others.
 
-Pure, but for reading the vectors. *Behaviour* is the annotation's ``kind`` (17 of them on rendered clips). Whitening
+Pure. *Behaviour* is the annotation's ``kind``. Whitening
 and PCA are fitted on all clips without labels.
 """
 
@@ -59,14 +59,29 @@ def require_enough(items: Sequence[Item]) -> None:
 def worths(found: ClipVectors, items: Sequence[Item]) -> dict[str, Worth]:
     """Figures of every way, of its PCA and whitened forms, and of the fusions. Raises InputError for too few clips."""
     require_enough(items)
-    likeness = {name: similarity(part) for name, part in found.parts.items()}
-    for name, parts in found.parts.items():
+    ways = joined(found.parts)
+    likeness = {name: similarity(part) for name, part in ways.items()}
+    for name, parts in ways.items():
         if parts.shape[1] == 1:
             likeness[f"{name}, PCA"] = _inner(decorrelated(_flat(parts), COMPONENTS, whiten=False))
             likeness[f"{name}, whitened"] = _inner(decorrelated(_flat(parts), COMPONENTS, whiten=True))
     for name, parts_of in FUSIONS.items():
         likeness[name] = fused(*(_without_itself(likeness[part]) for part in parts_of))
     return {name: worth(each, items) for name, each in likeness.items()}
+
+
+def joined(parts: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """``parts`` and, of ways with several vectors a clip, one vector: *in order*, one behind the other, so that its
+    cosine is the mean of those of the windows at the same place; and *averaged*."""
+    found: dict[str, NDArray[np.float32]] = {}
+    for name, each in parts.items():
+        found[name] = each
+        n, w, _ = each.shape
+        if w > 1:
+            found[f"{name}, in order"] = each.reshape(n, 1, -1) / np.float32(np.sqrt(w))
+            mean = each.mean(1, keepdims=True)
+            found[f"{name}, averaged"] = mean / np.maximum(np.linalg.norm(mean, axis=-1, keepdims=True), 1e-12)
+    return found
 
 
 def similarity(parts: NDArray[np.float32]) -> Floats:

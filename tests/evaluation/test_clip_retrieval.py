@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.clip_retrieval import FUSIONS, as_served, by_chance, similarity, worth, worths
+from evaluation.clip_retrieval import FUSIONS, as_served, by_chance, joined, similarity, worth, worths
 from evaluation.clip_tables import lines
 from evaluation.clip_vectors import MOVING, WHOLE, ClipVectors
 from evaluation.data import Item
@@ -56,6 +56,16 @@ def test_clips_are_as_alike_as_their_most_similar_windows():
         assert found[i, j] == pytest.approx(max(float(a @ b) for a in parts[i] for b in parts[j]), abs=1e-6)
 
 
+def test_windows_in_order_are_compared_place_by_place():
+    parts = drawn(1.0, windows=3)
+    found = joined({"windows": parts, "one": parts[:, :1]})
+    assert set(found) == {"windows", "windows, in order", "windows, averaged", "one"}
+    cosine = similarity(found["windows, in order"])
+    for i, j in ((0, 1), (5, 20), (7, 7)):
+        assert cosine[i, j] == pytest.approx(np.mean([float(parts[i, w] @ parts[j, w]) for w in range(3)]), abs=1e-6)
+    assert np.linalg.norm(found["windows, averaged"], axis=-1) == pytest.approx(1)
+
+
 def test_figures_are_those_counted_by_hand(made):
     likeness, clips = similarity(made.parts["tower, mean"]), items()
     found = worth(likeness, clips)
@@ -83,7 +93,7 @@ def test_chance_is_the_share_of_other_clips_with_the_same_value():
 def test_every_way_and_fusion_is_measured_and_the_one_that_knows_the_label_wins(made):
     found = worths(made, items())
     assert set(FUSIONS) <= set(found) and {f"{MOVING}, PCA", f"{MOVING}, whitened"} <= set(found)
-    assert "windows, PCA" not in found  # several vectors a clip
+    assert "windows, PCA" not in found and "windows, in order, PCA" in found  # several vectors a clip
     assert found[MOVING].right.value == 1 and found[WHOLE].right.value < 0.9
     # A clip never takes its own first rank in a fusion: two perfect ways stay perfect.
     assert found["RRF: moving blocks + windows"].right.value == 1
