@@ -6,6 +6,7 @@ does every text that a model wrote.
 
 from __future__ import annotations
 
+from ui.sentences_ko_server import SENTENCES as SERVER
 from ui.sentences_ko_train import SENTENCES as TRAIN
 
 _ACCEPTED = "an MP4, MOV, AVI, MKV, WebM, GIF or MPEG video"
@@ -198,5 +199,6 @@ SENTENCES: tuple[tuple[str, str], ...] = (
         r"The file announces (.+) s but ends at (.+) s; it seems to be cut off\.",
         "파일은 {0}초라고 하지만 {1}초에서 끝납니다. 잘린 것 같습니다.",
     ),
+    *SERVER,
     *TRAIN,
 )

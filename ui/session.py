@@ -88,7 +88,7 @@ def service_or_note(current: Desk) -> ModelService | None:
         return None
     if service is None or not (current.warm or current.warm_error):
         _loading_note(current, service is None)
-    if current.warm_error:
+    if current.warm_error and not (service and service.loaded):  # a server may have come up since
         st.warning(plain(words().sentence(current.warm_error)))
     return service
 
