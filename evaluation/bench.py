@@ -6,6 +6,7 @@ Prints a table and writes ``build/bench.json``. Ratios are what counts; seconds 
 - variants: base + tuned against one of them
 - long: 16 exact frames of a 60-minute 1080p clip against decoding all of it, and the memory that takes
 - page: the app's first page against the loading of the models
+- training: samples a second and memory with and without cached vision features, and by transformers' Trainer
 - server: requests per second of a vLLM server at 1, 4 and 16 clients, base + tuned against base alone
 """
 
@@ -123,12 +124,14 @@ def main() -> None:
         with _section("variants"):
             figures["variants"] = bench_variants(service)
         service.close()
-    from evaluation import bench_app, bench_long, bench_server
+    from evaluation import bench_app, bench_long, bench_server, bench_training
 
     with _section("long"):
         figures["long"] = bench_long.measure(LONG_MINUTES)
     with _section("page"):
         figures["page"] = bench_app.measure()
+    with _section("training"):
+        figures["training"] = bench_training.measure()
     with _section("server"):
         figures["server"] = bench_server.measure()
     target = ROOT / "build" / "bench.json"

@@ -73,7 +73,7 @@ def test_the_base_is_measured_on_the_held_out_clips_as_the_adapter_is(
         assert idle[key] == idle[f"base_{key}"]
     metrics = json.loads((finished / "metrics.json").read_text())
     assert metrics["validation_loss"] < 0.8 * metrics["base_validation_loss"]
-    pair = f"| {metrics['base_validation_loss']:.4f} | {metrics['validation_loss']:.4f} | 4 |"
+    pair = f"| {metrics['base_validation_loss']:.4f} | {metrics['validation_loss']:.4f} | {metrics['held_out']} |"
     assert pair in (finished / "README.md").read_text()
 
 
