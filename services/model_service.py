@@ -64,6 +64,9 @@ from services.video_still import PICTURE, is_still
 log = logging.getLogger(__name__)
 
 SAMPLES = ROOT / "assets" / "demo" / "samples" / "annotations.json"
+_LOADING = threading.Lock()
+"""Held while weights are loaded: transformers switches PyTorch's defaults for the whole process meanwhile, so that two
+models loaded at once come out without data."""
 CLIPS_KEPT = 4
 """Decoded clips that stay in memory (16 frames of full HD are 100 MB)."""
 
@@ -121,7 +124,7 @@ class ModelService:
 
     @cached_property
     def embedder(self) -> Embedder:
-        with self._lock:
+        with self._lock, _LOADING:
             return Embedder(model_folder(self.profile.embedder), device=self.device)
 
     @cached_property
@@ -202,15 +205,16 @@ class ModelService:
         started = time.perf_counter()
         if self.profile.cpu_threads is not None:
             torch.set_num_threads(self.profile.cpu_threads)
-        engine = load_engine(
-            self.base_folder,
-            self.profile.sampling,
-            min_pixels=self.profile.min_pixels,
-            max_pixels=self.profile.max_pixels,
-            dtype=self.profile.dtype,
-            device=self.device,
-            quantisation=self.profile.quantisation,
-        )
+        with _LOADING:
+            engine = load_engine(
+                self.base_folder,
+                self.profile.sampling,
+                min_pixels=self.profile.min_pixels,
+                max_pixels=self.profile.max_pixels,
+                dtype=self.profile.dtype,
+                device=self.device,
+                quantisation=self.profile.quantisation,
+            )
         log.info("loaded %s in %.1f s", self.profile.base_model, time.perf_counter() - started)
         return engine
 
