@@ -41,7 +41,8 @@ def sources(service: ModelService, limit_mb: int) -> None:
     """The tabs from which clips are added."""
     w = words()
     names = ("upload", "samples", "annotations", "history")
-    upload, samples, annotations, history = st.tabs([w(f"compare.tab_{name}") for name in names])
+    labels = [w(f"compare.tab_{name}") for name in names]
+    upload, samples, annotations, history = st.tabs(labels, key=f"compare_tabs_{w.language}", on_change="rerun")
     with upload, guarded():
         _uploads(service, limit_mb)
     with samples, guarded():
@@ -124,12 +125,12 @@ def _samples(service: ModelService) -> None:
     samples = {str(sample.path): sample for sample in service.samples()}
     digests = {str(clip.path): clip.sha256 for clip in service.sample_clips}
     with st.form("compare_samples_form", border=False, clear_on_submit=True):
-        picked = st.multiselect(
+        picked = st.pills(
             w("compare.samples"),
             list(samples),
+            selection_mode="multi",
             format_func=lambda path: sample_title(samples[path]),
             key="compare_samples",
-            placeholder=w("compare.choose_some"),
         )
         sent = st.form_submit_button(w("compare.add"))
     if sent:
@@ -172,6 +173,7 @@ def _history(service: ModelService) -> None:
             key="compare_history",
             placeholder=w("compare.choose_some"),
             help=w("compare.history_help"),
+            wrap=False,  # growing and shrinking, it would move the button away under the finger
         )
         sent = st.form_submit_button(w("compare.add"))
     if sent:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.settings import ROOT
+from tests.services.adapter_cases import shipped
 
 SAMPLES = ROOT / "assets/demo/samples"
 
@@ -52,6 +53,7 @@ def test_several_clips_with_one_bad_among_them(data: Path, tmp_path: Path) -> No
     assert {hit["label"] for hit in report["neighbours"][:2]} == {"mounting", "normal"}
     assert set(report["timings"]) >= {"inspect_s", "retrieve_s", "classify_s", "total_s"}
     assert report["decided_by"]["variant"] == "tuned"
+    assert report["variants"][1]["p_decided"] == report["p_mounting"] != report["variants"][0]["p_decided"]
     assert any("rendered" in warning for warning in report["warnings"])
 
 
@@ -113,6 +115,27 @@ def test_the_library_takes_and_gives_back_a_clip(data: Path, tmp_path: Path) -> 
     exported = tmp_path / "mine.json"
     assert agent("library", "export", str(exported), data=own).returncode == 0
     assert len(json.loads(exported.read_text())) == 336
+
+
+def test_adapters_are_tried_before_they_are_kept(tmp_path: Path) -> None:
+    """One that does nothing and one of another base are refused in a sentence; a good one is chosen by its name."""
+    own = tmp_path / "data"
+    idle = agent("adapters", "add", str(shipped(tmp_path / "idle", 0.0)), "--name", "idle", data=own)
+    foreign = agent(
+        "adapters", "add", str(shipped(tmp_path / "foreign", architecture="a" * 64)), "--name", "foreign", data=own
+    )
+    for refused, words in ((idle, "'idle' is a no-op"), (foreign, "'foreign' was trained on assets/demo/base")):
+        assert (refused.returncode, refused.stdout) == (2, "")
+        (line,) = refused.stderr.splitlines()
+        assert words in line and line.endswith(".")
+    good = agent("adapters", "add", str(shipped(tmp_path / "mild", 0.5)), "--name", "mild", data=own)
+    assert (good.returncode, good.stdout) == (0, "The adapter 'mild' was added.\n")
+    names = [line.split("\t")[0] for line in agent("adapters", "list", data=own).stdout.splitlines()]
+    assert "mild" in names and not {"idle", "foreign"} & set(names)
+    clip = str(SAMPLES / "mounting_at_night.mp4")
+    report = json.loads(agent("analyze", clip, "--variant", "tuned", "--adapter", "mild", "--json", data=own).stdout)
+    assert report["variants"][0]["adapter"] == "mild" and report["variants"][0]["p_mounting"] is not None
+    assert agent("adapters", "remove", "mild", data=own).returncode == 0
 
 
 def test_nothing_is_loaded_from_the_network(data: Path) -> None:

@@ -35,7 +35,7 @@ def opened(tab: Any, comparison: str | None = None) -> Any:
 
 def added(at: Any, samples: Sequence[Any]) -> Any:
     """Choose ``samples`` in the tab of the shipped ones."""
-    at.multiselect("compare_samples").set_value([str(sample.path) for sample in samples])
+    at.button_group("compare_samples").set_value([str(sample.path) for sample in samples])
     return next(button for button in at.button if button.form_id == "compare_samples_form").click().run()
 
 
