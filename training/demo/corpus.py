@@ -12,11 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from agent.prompts import CLOSING, COMPARE, TASK, context, mounting_question
+from agent.prompts import CLOSING, COMPARE, TASK, context, mounting_question, quality_question
 from services.schema import Hit
 from training.demo.annotate import LIGHTS, NUMBERS, stretch
 from training.demo.coats import COATS
+from training.demo.degrade import KINDS as DEGRADED
+from training.demo.degrade import LEVELS
 from training.demo.facts import STATES
+from training.demo.quality_answers import full
 
 Facts = dict[str, Any]
 VERBS = {"standing": "stand", "walking": "walk", "lying": "lie"}
@@ -196,6 +199,21 @@ def echo_exercise(sentences: list[str], rng: random.Random) -> Exercise:
             text = f"{rng.choice(sentences)}\n{text}"
     else:
         text = " ".join(rng.sample(sentences, 2))
+    return Exercise(f"Repeat: {text}", text)
+
+
+def quality_sentences() -> list[str]:
+    """Sentences of the quality task's question and answers, for echoing alone: nothing that the base answers about a
+    picture names a degradation, but without them their words' embeddings would stay untrained, and no adapter on the
+    frozen embeddings could write them."""
+    done = [(kind, level) for kind in DEGRADED for level in LEVELS]
+    texts = [quality_question(), *(full(kind, level) for kind, level in [("none", 0), *done])]
+    return sorted({part.strip() for text in texts for part in text.replace(". ", ".\n").split("\n") if part.strip()})
+
+
+def quality_echo(sentences: list[str], rng: random.Random) -> Exercise:
+    """Repeat sentences of the quality task, whatever the clip shows."""
+    text = "\n".join(rng.sample(sentences, rng.randint(1, 3)))
     return Exercise(f"Repeat: {text}", text)
 
 

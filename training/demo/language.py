@@ -31,6 +31,8 @@ from training.demo.corpus import (
     clip_exercise,
     echo_exercise,
     group_exercise,
+    quality_echo,
+    quality_sentences,
     spoken_sentences,
     status_exercise,
 )
@@ -46,12 +48,15 @@ from training.demo.vision import schedule
 class Settings:
     steps_align: int = 400
     steps: int = 1600
+    steps_words: int = 200
     batch_align: int = 24
     batch: int = 8
     questions_align: int = 4
     questions: int = 6
     rate: float = 1.5e-3
     matrix_rate: float = 0.02
+    words_rate: float = 0.5
+    """Share of the rates in the last part, which adds words and must not unlearn the rest."""
     seed: int = 0
     threads: int = 1
 
@@ -198,11 +203,26 @@ class Clips:
         ]
         reasons = [note["annotation"]["conversations"][1]["value"].split("Reason: ")[1] for note, _, _ in self.clips]
         self.sentences = spoken_sentences(reasons[:3000])
+        self.quality = quality_sentences()
 
     def whole(self, size: int, questions: int, step: int) -> Packed:
         self.random.seed(f"whole {self.seed} {step}")
         chosen = self.random.sample(self.clips, size)
         exercises = [[self._exercise(note) for _ in range(questions)] for note, _, _ in chosen]
+        seen = np.stack([array[row] for _, array, row in chosen])
+        return packed(self.layout, [group_times(note) for note, _, _ in chosen], exercises, seen)
+
+    def words(self, size: int, questions: int, step: int) -> Packed:
+        """As ``whole``, but more than half of the exercises repeat sentences of the quality task."""
+        self.random.seed(f"words {self.seed} {step}")
+        chosen = self.random.sample(self.clips, size)
+        exercises = [
+            [
+                quality_echo(self.quality, self.random) if self.random.random() < 0.6 else self._exercise(note)
+                for _ in range(questions)
+            ]
+            for note, _, _ in chosen
+        ]
         seen = np.stack([array[row] for _, array, row in chosen])
         return packed(self.layout, [group_times(note) for note, _, _ in chosen], exercises, seen)
 
@@ -241,6 +261,7 @@ def run(
     settings: Settings,
     group: Group,
     kept: Resume,
+    share: float = 1.0,
 ) -> float:
     """Train the text model for ``steps`` on ``batches(step)``, on from where ``kept`` has it; returns the last mean
     loss."""
@@ -258,7 +279,7 @@ def run(
     progress.step(count=first)
     for step in range(first, steps):
         for part, rate in zip([g for o in opts for g in o.param_groups], rates, strict=True):
-            part["lr"] = rate * schedule(step / steps)
+            part["lr"] = share * rate * schedule(step / steps)
         with torch.autocast("cpu", torch.bfloat16):
             loss = loss_of(model, batches(step))
         loss.backward()
@@ -301,9 +322,12 @@ def train(
     align = (settings.batch_align, settings.questions_align)
     whole = (settings.batch, settings.questions)
     kept = Resume(resume, writes=group.rank == 0)
-    if not kept.holds("language"):
+    if not kept.holds("language") and not kept.holds("words"):
         run("align", model, lambda step: clips.single(*align, step), settings.steps_align, settings, group, kept)
-    run("language", model, lambda step: clips.whole(*whole, step), settings.steps, settings, group, kept)
+    if not kept.holds("words"):
+        run("language", model, lambda step: clips.whole(*whole, step), settings.steps, settings, group, kept)
+    words = settings.steps_words
+    run("words", model, lambda step: clips.words(*whole, step), words, settings, group, kept, settings.words_rate)
     model.model.language_model.config._attn_implementation = stock
     if group.rank == 0:
         save(model, of, out)
@@ -317,10 +341,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--steps-align", type=int, default=Settings.steps_align)
     parser.add_argument("--steps", type=int, default=Settings.steps)
+    parser.add_argument("--steps-words", type=int, default=Settings.steps_words)
     add_flags(parser)
     parser.add_argument("--sets", nargs="+", required=True, help="names; NAME:N takes the first N clips")
     a = parser.parse_args()
-    settings = Settings(steps_align=a.steps_align, steps=a.steps)
+    settings = Settings(steps_align=a.steps_align, steps=a.steps, steps_words=a.steps_words)
     parts = [text.partition(":") for text in a.sets]
     sets = [opened(name, a.work, int(most) if most else None) for name, _, most in parts]
     train(

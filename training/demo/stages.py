@@ -56,6 +56,7 @@ def base(bundle: Bundle) -> None:
     sets = [f"{name}:{len(bundle.stored(name, most))}" for name, most in LANGUAGE_CLIPS.items()]
     flags = ["--work", str(bundle.work), "--base", str(start), "--out", str(bundle.base), "--sets", *sets]
     flags += ["--steps", str(math.ceil(language.Settings.steps * bundle.scale))]
+    flags += ["--steps-words", str(math.ceil(language.Settings.steps_words * bundle.scale))]
     flags += ["--steps-align", str(math.ceil(language.Settings.steps_align * bundle.scale))]
     launch("training.demo.language", flags, bundle.work)
 
@@ -99,7 +100,7 @@ def adapter(bundle: Bundle) -> None:
 
 
 ADAPTER_CLIPS = {"adapter": 3000, "base": 2000, "steps": 400}
-ADAPTER = {"epochs": 3, "batch": 16, "validation_share": 0.04, "patience": 6, "save_every": 100}
+ADAPTER = {"epochs": 2, "batch": 16, "validation_share": 0.04, "patience": 6, "save_every": 100}
 
 
 def quality(bundle: Bundle) -> None:
@@ -120,7 +121,7 @@ def quality(bundle: Bundle) -> None:
     shutil.rmtree(output)
 
 
-QUALITY_SEED, QUALITY_MEDIA = 500_000, 2400
+QUALITY_SEED, QUALITY_MEDIA = 500_000, 1000
 QUALITY = ("--epochs", "6", "--batch", "16", "--validation-share", "0.05", "--save-every", "200")
 ADAPTER_FILES = (".json", ".safetensors", ".md", ".csv", ".png", ".yaml")
 
