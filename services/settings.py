@@ -149,9 +149,14 @@ def quiet_libraries(*, progress: bool = False) -> None:
         os.environ.setdefault(name, value)  # noqa: TID251
 
 
+def environment_with(more: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment with ``more`` on top, for a process that it starts."""
+    return {**os.environ, **more}  # noqa: TID251
+
+
 def become(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
     """Replace this process by ``command``, with ``environment`` on top of this process's own."""
-    os.execve(command[0], list(command), {**os.environ, **environment})  # noqa: TID251
+    os.execve(command[0], list(command), environment_with(environment))
 
 
 def _first(error: ValidationError) -> str:

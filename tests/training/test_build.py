@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 from services.settings import ROOT
+from training.demo.build import LANES, MINUTES, grouped, minutes
 from training.demo.stages import STAGES
+
+ALONE = {"clips", "vision", "base", "samples", "calibrate", "card"}
 
 
 def _build(folder: Path) -> subprocess.Popen[bytes]:
@@ -42,7 +45,8 @@ def test_a_build_from_nothing_survives_a_kill_and_ends_with_a_card(tmp_path: Pat
     bundle = tmp_path / "bundle"
     card = (bundle / "CARD.md").read_text(encoding="utf-8")
     assert all(title in card for title in json.loads((bundle / "figures.json").read_text(encoding="utf-8")))
-    for part in ("base/model.safetensors", "embedder/model.safetensors", "adapters/mounting/adapter_model.safetensors"):
+    weights = ("base/model", "embedder/model", "adapters/mounting/adapter_model", "adapters/quality/adapter_model")
+    for part in (f"{name}.safetensors" for name in weights):
         assert (bundle / part).stat().st_size > 0
 
 
@@ -50,3 +54,17 @@ def test_a_rehearsal_does_not_replace_the_shipped_bundle() -> None:
     command = [sys.executable, "-m", "training.demo.build", "--scale", "0.5"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert run.returncode == 2 and "--bundle" in run.stderr
+
+
+def test_lanes_run_in_one_step_and_nothing_else_changes_its_place() -> None:
+    steps = grouped(list(STAGES))
+    assert [list(lane) for lane in LANES] in steps
+    assert [step for step in steps if len(step) == 1] == [[[name]] for name in STAGES if name in ALONE]
+    assert grouped(["quality", "card"]) == [[["quality"]], [["card"]]]
+    assert grouped(["adapter", "quality"]) == [[["adapter"], ["quality"]]]
+
+
+def test_no_stage_is_planned_above_an_hour_and_lanes_take_no_longer_than_one_after_the_other() -> None:
+    assert set(MINUTES) == set(STAGES) and max(MINUTES.values()) <= 60
+    lanes = [list(lane) for lane in LANES]
+    assert max(minutes([lane]) for lane in lanes) <= minutes(lanes) < sum(minutes([lane]) for lane in lanes)

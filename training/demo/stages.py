@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from transformers import AutoProcessor
 
 from services.adapters import AdapterRegistry
@@ -18,7 +19,7 @@ from services.dialog import contract
 from services.embedder import Embedder
 from services.model_identity import identify
 from services.schema import Calibration, VariantName
-from services.settings import ROOT, profile
+from services.settings import ROOT, environment_with, profile
 from training.demo import language, novelty_fit, quality_data, references, samples, tower, video_mae
 from training.demo import vision as vision_stage
 from training.demo.adapter import fine_tune
@@ -27,7 +28,7 @@ from training.demo.cache import features
 from training.demo.calibrate import fit, write
 from training.demo.card import write_card
 from training.demo.scoring import MODES, probabilities
-from training.demo.together import launch
+from training.demo.together import ONE_THREAD, launch
 
 VARIANTS: tuple[VariantName, ...] = ("base", "tuned")
 RECODED = 160
@@ -86,6 +87,7 @@ def novelty(bundle: Bundle) -> None:
 
 
 def adapter(bundle: Bundle) -> None:
+    torch.set_num_threads(1)  # two threads wait for each other when anything runs beside them
     sets = [bundle.stored(name, most) for name, most in ADAPTER_CLIPS.items()]
     cases = bundle.stored("library")
     shutil.rmtree(bundle.adapter, ignore_errors=True)
@@ -112,7 +114,7 @@ def quality(bundle: Bundle) -> None:
     command = [sys.executable, str(ROOT / "training" / "Qlora_train.py"), "--data", str(folder / "annotations.json")]
     command += ["--task", "quality", "--name", "quality", "--model", str(bundle.base), "--output", str(output)]
     command += [*QUALITY, "--resume"]
-    if subprocess.run(command, check=False).returncode:
+    if subprocess.run(command, check=False, env=environment_with(ONE_THREAD)).returncode:
         raise RuntimeError("the quality adapter could not be trained")
     files = [path for path in output.iterdir() if path.is_file() and path.suffix in ADAPTER_FILES]
     bundle.quality_adapter.mkdir(parents=True)

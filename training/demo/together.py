@@ -13,6 +13,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+"""Environment of a process that keeps to one core."""
+
 
 class Group:
     """The processes that train together; alone it does nothing. ``rank`` 0 writes checkpoints and progress."""
