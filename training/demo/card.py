@@ -39,18 +39,22 @@ RECIPE = """\
    pose class, height, body pitch, facing, motion, overlap, coat, distance, at both frames of a group; also which of
    five degradations the picture suffers from, and how strongly. *Body pitch comes near to the concept of mounting; the
    tower is helped by it.* Muon for matrices, AdamW for the rest, two processes.
-2. **base**: the text model (4 layers, width 192) on the frozen tower: first one-moment questions about single groups,
-   then whole clips: count, light, who lies, walks, comes close, coats, captions; exercises that repeat text (so that
-   the words of the verdict exist), and questions in the form of the mounting question, with and without reference
-   cases, about *other* things. Never the mounting question; mounting and its look-alikes are plain standing in every
-   answer.
+2. **base**: the text model (4 layers, width 192) on the frozen tower: 400 steps of one-moment questions about single
+   groups, then 1,600 steps of whole clips (the first 2,000 of *base* and the 3,000 of *adapter*): count, light, who
+   lies, walks, comes close, coats, times, captions; exercises that repeat text (so that the words of the verdict
+   exist), and questions in the form of the mounting question, with and without reference cases, about *other* things.
+   Never the mounting question; mounting and its look-alikes are plain standing in every answer. At last 200 steps at
+   half the rate, in which some exercises repeat sentences of the picture-quality task, whatever the clip shows: an
+   adapter on frozen embeddings cannot write words that were never trained. No question names a degradation.
 3. **embedder**: VideoMAE (2.6 M parameters): short masked reconstruction, then the tower's dense targets, behaviour
    classes and a supervised contrastive loss on the mean of its tokens. Only the 12 of 28 blocks of the picture that
    move most enter the encoder.
 4. **adapter**: NF4 QLoRA by `training/Qlora_train.py`'s own code, rank 16 on the text model's linear layers, the
    question of `agent/prompts.py` without and with two cases drawn at random from the library, answers with and
-   without reason; the *adapter* set and a part of the *base* set.
-5. **calibrate**: logistic regression of the label on the model's logit and the neighbours' vote, per retrieval mode
+   without reason; two passes over the sets *adapter* and *steps* and the first 2,000 of *base*.
+5. **quality**: a second adapter by `training/Qlora_train.py --task quality` itself, on 1,000 degraded renders (pictures
+   and clips) of seeds from 500,000 on, written as files by `python -m training.demo.quality_data`: six epochs.
+6. **calibrate**: logistic regression of the label on the model's logit and the neighbours' vote, per retrieval mode
    and variant; the *unclear* band is the narrowest that left at most 2 % wrong verdicts among the answered.
 """
 
