@@ -176,20 +176,52 @@ def demo(
     clips: Annotated[int | None, typer.Option(help="Held-out clips; default 400, an even number.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A handful of clips, to see that everything runs.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for clips, results and report.")] = Path("build/eval"),
+    write: Annotated[Path | None, typer.Option(help="Also put the tables between the marks of this document.")] = None,
 ) -> None:
     """Draw held-out clips, run everything that matters on the demo bundle, and write its tables."""
     quiet_settings()
     started = time.perf_counter()
     from evaluation.held_out import CLIPS, QUICK_CLIPS, require_count
+    from evaluation.marked_text import DEMO, require_marks, write_between
 
     count = clips if clips is not None else QUICK_CLIPS if quick else CLIPS
     require_count(count)
+    if write is not None:
+        require_marks(write, DEMO)
     from evaluation.demo import measure
+    from evaluation.report import in_document, write_report
 
-    written = measure(count, out)
+    found = measure(count, out)
+    written = write_report(found, out / "report", f"The demo bundle on {count} held-out rendered clips")
+    if write is not None:
+        write_between(write, DEMO, in_document(found))
     print(written[0].read_text(encoding="utf-8"))
     minutes = (time.perf_counter() - started) / 60
     print(f"{count} held-out clips in {minutes:.1f} minutes. Written: {written[0]} and {written[1]}")
+
+
+@app.command()
+def calibration(
+    clips: Annotated[int, typer.Option(help="Held-out clips, an even number.")] = 2000,
+    out: Annotated[Path, typer.Option(help="Folder for clips and results.")] = Path("build/eval"),
+    write: Annotated[Path | None, typer.Option(help="Also put the tables between the marks of this document.")] = None,
+) -> None:
+    """How far the demo bundle's probabilities can be trusted, on as many held-out clips as ECE wants."""
+    quiet_settings()
+    from evaluation.held_out import require_count
+    from evaluation.marked_text import AT_SIZE, require_marks, write_between
+
+    require_count(clips)
+    if write is not None:
+        require_marks(write, AT_SIZE)
+    from evaluation.calibration_tables import at_size
+    from evaluation.demo import measure_at_size
+    from evaluation.report import as_markdown
+
+    text = as_markdown(at_size(measure_at_size(clips, out)))
+    if write is not None:
+        write_between(write, AT_SIZE, text)
+    print(text)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""The demo bundle's tables: ``python -m evaluation demo``, which ``make eval`` calls.
+"""The demo bundle's runs: ``python -m evaluation demo``, which ``make eval`` calls, and ``calibration``.
 
-Held-out clips are drawn by the renderer, run through everything that matters, and reported in ``build/eval/report``.
+Held-out clips are drawn by the renderer and run through everything that matters, or, in greater number, through what
+users get.
 All models are the shipped ones, and a data folder of its own keeps the user's library and adapters out. A second call
 goes on where the first was stopped and draws nothing twice.
 """
@@ -20,10 +21,11 @@ from typing import Any
 
 from evaluation import runner
 from evaluation.data import Item
+from evaluation.document import Run
 from evaluation.held_out import rendered
 from evaluation.plan import planned
 from evaluation.records import RunSettings
-from evaluation.report import read_runs, write_report
+from evaluation.report import read_runs
 from services.settings import Settings
 
 BOTH = ("base", "tuned")
@@ -66,8 +68,12 @@ HALVES: tuple[tuple[tuple[Step, ...], ...], ...] = (
 a clip is decoded, embedded and looked at once for all of them. All but ``written`` are scored only."""
 
 
-def measure(clips: int, folder: Path) -> list[Path]:
-    """Draw, run and report; the report's files, ``report.md`` first. Raises what a run raises."""
+AT_SIZE = Step("default", "ensemble", 1.0, {"variants": TUNED})
+"""What users get, alone: for figures that want more clips than the whole comparison can have."""
+
+
+def measure(clips: int, folder: Path) -> list[Run]:
+    """Draw and run everything. Raises what a run raises."""
     data = rendered(clips, folder)
     results = data.parent / "results"
     print(f"Asking the models about {clips} held-out clips …", file=sys.stderr, flush=True)
@@ -76,9 +82,16 @@ def measure(clips: int, folder: Path) -> list[Path]:
         for half in halves:
             half.result()
     names = [step.name for half in HALVES for group in half for step in group]
-    found = read_runs([results / f"{name}.json" for name in names])
-    title = f"The demo bundle on {clips} held-out rendered clips"
-    return write_report(found, folder / "report", title)
+    return read_runs([results / f"{name}.json" for name in names])
+
+
+def measure_at_size(clips: int, folder: Path) -> list[Run]:
+    """Draw, and run AT_SIZE alone. Raises what a run raises."""
+    data = rendered(clips, folder)
+    results = data.parent / "results"
+    with tempfile.TemporaryDirectory() as own:
+        _run(Settings(data=Path(own)), data, results, (AT_SIZE,), clips)
+    return read_runs([results / f"{AT_SIZE.name}.json"])
 
 
 def _quiet() -> None:

@@ -77,7 +77,7 @@ def _leak_goal(found: Sequence[Run]) -> list[tuple[str, ...]]:
 
 def _retrieval_goal(found: Sequence[Run]) -> list[tuple[str, ...]]:
     """By the five references nearest to each clip, of those that voted."""
-    goal = f"label that most of the {NEAREST} nearest references have: right ≥ {NEAREST_RIGHT}"
+    goal = f"label that most of the {NEAREST} nearest references have, as shipped: right ≥ {NEAREST_RIGHT}"
     rows: list[tuple[str, ...]] = []
     for run in _the_default(found):
         near = [clip for clip in run.result.clips if len(clip.voters) >= NEAREST]

@@ -7,6 +7,9 @@ from pathlib import Path
 from evaluation.records import write_text
 from services.errors import InputError
 
+DEMO, AT_SIZE = "tables of the demo bundle", "calibration at size"
+"""Names of parts of docs/evaluation.md."""
+
 
 def marks(name: str) -> tuple[str, str]:
     """The lines before and behind the part called ``name``."""

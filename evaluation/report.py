@@ -1,10 +1,13 @@
-"""Result files to one report: ``report.md`` with pictures beside it, and ``report.html``, which needs no other file."""
+"""Result files to one report: ``report.md`` with pictures beside it, and ``report.html``, which needs no other file.
+
+Some of its tables are also kept in a document of the project, without pictures."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -58,15 +61,9 @@ def _says_something(section: Section) -> bool:
 def write_report(found: Sequence[Run], folder: Path, title: str = "Evaluation of HerdLens") -> list[Path]:
     """Write report.md, report.html and the pictures into ``folder``; the files written, the report first."""
     made = contents(found)
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        autoescape=lambda name: bool(name and name.endswith(".html.j2")),
-    )  # fmt: skip
-    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")
-    environment.filters["data_uri"] = _data_uri
     written = []
     for name in ("report.md", "report.html"):
-        write_text(folder / name, environment.get_template(f"{name}.j2").render(title=title, sections=made))
+        write_text(folder / name, _rendered(f"{name}.j2", title=title, sections=made, heading="##", with_pictures=True))
         written.append(folder / name)
     for picture in (picture for section in made for picture in section.pictures):
         path = folder / picture.name
@@ -76,6 +73,38 @@ def write_report(found: Sequence[Run], folder: Path, title: str = "Evaluation of
             raise InputError(f"{path} cannot be written ({error.strerror}); choose another --out.") from error
         written.append(path)
     return written
+
+
+def in_document(found: Sequence[Run]) -> str:
+    """The tables that a document keeps: no pictures, no seconds (another machine's differ), no single clips."""
+    made = [
+        goals.goals(found),
+        sections.what_was_run(found),
+        sections.accuracy(found),
+        sections.comparisons(found),
+        controls.label_leak(found),
+        controls.controls(found),
+        sections.calibration(found),
+        sections.coverage(found),
+        sections.by_group(found),
+        controls.published(),
+    ]
+    return as_markdown([section for section in made if section is not None and _says_something(section)])
+
+
+def as_markdown(made: Sequence[Section]) -> str:
+    """Sections without their pictures, to stand below a heading of the third level."""
+    return _rendered("sections.md.j2", sections=made, heading="####", with_pictures=False)
+
+
+def _rendered(template: str, **values: Any) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        autoescape=lambda name: bool(name and name.endswith(".html.j2")),
+    )  # fmt: skip
+    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")
+    environment.filters["data_uri"] = _data_uri
+    return environment.get_template(template).render(**values)
 
 
 def _data_uri(picture: Picture) -> str:

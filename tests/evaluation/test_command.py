@@ -91,6 +91,9 @@ def test_contradictions_are_told_before_anything_loads(call, annotated, tmp_path
         ("judge", "absent.json", "--truth", "mounting"),
         ("judge", "absent.json", "--truth", "maybe"),
         ("demo", "--clips", "3"),
+        ("demo", "--quick", "--write", "absent.md"),
+        ("calibration", "--clips", "0"),
+        ("calibration", "--write", "absent.md"),
         ("run",),
     ],
 )

@@ -7,10 +7,11 @@ from itertools import pairwise
 
 import pytest
 
+from evaluation.calibration_tables import at_size
 from evaluation.document import runs
 from evaluation.goals import goals
 from evaluation.records import CaseRecord, ResultFile, write_result
-from evaluation.report import contents, read_runs, write_report
+from evaluation.report import contents, in_document, read_runs, write_report
 from evaluation.views import OPPOSITE
 from services.errors import InputError
 from tests.evaluation.made_results import made_result
@@ -124,3 +125,17 @@ def test_same_names_take_their_folders_and_the_same_file_twice_is_refused(tmp_pa
     assert [run.name for run in read_runs(paths)] == ["one/r", "two/r"]
     with pytest.raises(InputError, match="same name"):
         read_runs([paths[0], paths[0]])
+
+
+def test_a_document_gets_tables_without_pictures_and_without_seconds(found):
+    text = in_document(found)
+    assert "#### Goals" in text and "#### The published results" in text
+    assert "![" not in text and "Cost per clip" not in text
+    assert not re.search(r"^#{1,3} ", text, re.MULTILINE)
+
+
+def test_calibration_at_size_shows_every_bin_and_only_goals_that_it_measures():
+    asked, *rest = at_size(runs([("default", made_result(200))]))
+    assert "not measured" not in {cell for row in asked.tables[0].rows for cell in row}
+    bins = next(section for section in rest if section.title == "Said and found probability").tables[0].rows
+    assert [row[2] for row in bins] == ["20"] * 10
