@@ -27,7 +27,7 @@ BASE = ROOT / "assets/demo/base"
 
 def asked(service: Any, path: Path) -> list[HumanMessage]:
     clip = service.open_clip(str(path), None, threading.Event())
-    video = {"type": "video", "key": clip.key, "frames": service._opened(clip).frames}
+    video = {"type": "video", "key": clip.key, "frames": service.clips.of(clip).frames}
     return [HumanMessage(content=[video, {"type": "text", "text": mounting_question()}])]
 
 
