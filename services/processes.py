@@ -1,8 +1,11 @@
 """Commands that outlive the page, the browser and the app: each runs in a folder that says which process it is.
 
-``process.json`` holds pid and start time (a pid alone is given again to others), ``exit.json`` the exit status where
-the app that started it saw the end, ``output.log`` what the command printed. The command is the leader of a session of
-its own, so that a Ctrl-C at the app does not reach it, and runs at low priority beside the analyses.
+``process.json`` holds pid and start time (a pid alone is given again to others) of the command and of its starter,
+``exit.json`` the exit status where the starter saw the end, ``output.log`` what the command printed. The command is the
+leader of a session of its own, so that a Ctrl-C at the app does not reach it, and runs at low priority beside the
+analyses.
+
+A command that ended and whose starter has yet to note how counts as alive: nobody sees an end without its status.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -46,7 +50,7 @@ def start(folder: Path, command: Sequence[str]) -> None:
             )
         with contextlib.suppress(psutil.Error):
             known = psutil.Process(process.pid)
-            _write(folder / PROCESS, {"pid": process.pid, "started": known.create_time()})
+            _write(folder / PROCESS, {"pid": process.pid, "started": known.create_time(), "starter": me()})
             if os.name == "posix":
                 known.nice(LOW_PRIORITY)
     except OSError as error:
@@ -55,8 +59,12 @@ def start(folder: Path, command: Sequence[str]) -> None:
 
 
 def alive(folder: Path) -> bool:
-    """Whether the command of ``folder`` is running, whoever started it."""
-    return _process(folder) is not None
+    """Whether the command of ``folder`` is running, whoever started it, or has just ended and will say how."""
+    told = _read(folder / PROCESS)
+    process = _known(told)
+    if process is None or not _is_zombie(process):
+        return process is not None
+    return is_running(told.get("starter", {})) and exit_status(folder) is None
 
 
 def exit_status(folder: Path) -> int | None:
@@ -99,26 +107,58 @@ def last_line(folder: Path) -> str:
 
 
 def _process(folder: Path) -> psutil.Process | None:
-    try:
-        return _told(json.loads((folder / PROCESS).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return None
+    return _told(_read(folder / PROCESS))
 
 
-def _told(told: Mapping[str, float]) -> psutil.Process | None:
+def _told(told: Mapping[str, Any]) -> psutil.Process | None:
+    process = _known(told)
+    return None if process is None or _is_zombie(process) else process
+
+
+def _known(told: Mapping[str, Any]) -> psutil.Process | None:
+    """The process that ``told`` names while the system knows it, running or ended and not collected."""
     try:
         process = psutil.Process(int(told["pid"]))
         same = abs(process.create_time() - float(told["started"])) < SAME_START_S
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        return process if same else None
     except (ValueError, KeyError, TypeError, psutil.Error):
         return None
 
 
+def _is_zombie(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.Error:  # it was collected between two looks
+        return True
+
+
 def _wait(process: subprocess.Popen[bytes], folder: Path) -> None:
-    """Collect the child, so that it does not stay as a zombie, and note how it ended."""
-    status = process.wait()
-    with contextlib.suppress(OSError):  # the folder may have been deleted meanwhile
+    """Note how the child ended, then collect it, so that it does not stay as a zombie."""
+    status = _ended(process)
+    try:
         _write(folder / EXIT, {"status": status, "pid": process.pid})
+    except OSError:  # the folder may have been deleted meanwhile
+        pass
+    finally:
+        process.wait()
+
+
+def _ended(process: subprocess.Popen[bytes]) -> int:
+    """Wait for the end without collecting the child, where the system can; its status as ``Popen`` counts it."""
+    if not hasattr(os, "waitid"):
+        return process.wait()
+    end = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    if end is None:
+        return process.wait()
+    return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def _write(path: Path, value: object) -> None:

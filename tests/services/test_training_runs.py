@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -161,6 +163,29 @@ def test_the_real_trainer_refuses_in_words_that_the_run_shows(tmp_path: Path) ->
     assert ended(runs) == "failed"
     message = runs.view("barn").message
     assert "empty list" in message and "Traceback" not in message, message
+
+
+@pytest.mark.parametrize("status", [0, 2])
+def test_no_one_sees_an_end_before_its_status_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """However late the note is written: a page that looked in between would call a refusal a kill."""
+    write, held = processes._write, threading.Event()
+
+    def late(path: Path, value: object) -> None:
+        if path.name == processes.EXIT:
+            held.wait(10)
+        write(path, value)
+
+    monkeypatch.setattr(processes, "_write", late)
+    processes.start(tmp_path, [sys.executable, "-c", f"raise SystemExit({status})"])
+    command = psutil.Process(json.loads((tmp_path / processes.PROCESS).read_text())["pid"])
+    until(lambda: command.status() == psutil.STATUS_ZOMBIE)
+    assert processes.alive(tmp_path)
+    held.set()
+    until(lambda: not processes.alive(tmp_path))
+    assert processes.exit_status(tmp_path) == status
+    until(lambda: not command.is_running())
 
 
 def test_the_flags_are_the_trainers_own() -> None:
