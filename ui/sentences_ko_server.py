@@ -31,6 +31,11 @@ SENTENCES: tuple[tuple[str, str], ...] = (
         "{0}의 모델 서버가 키를 거부합니다. 서버를 시작할 때 쓴 키를 HERDLENS_SERVER_KEY에 지정하세요.",
     ),
     (
+        r"What answers at (.+) is no OpenAI-compatible server; set HERDLENS_SERVER_URL to the address of one, which "
+        r"ends in /v1\.",
+        "{0}에서 응답하는 것은 OpenAI 호환 서버가 아닙니다. HERDLENS_SERVER_URL에 /v1로 끝나는 서버 주소를 지정하세요.",
+    ),
+    (
         r"The model server gives no log-probabilities of chosen tokens, so the answer's text decides and there is no "
         r"probability; 'make serve' starts one that does\.",
         "모델 서버가 지정한 토큰의 로그 확률을 주지 않아, 답변의 글로 판정하며 확률은 없습니다. 'make serve'로 시작한 "

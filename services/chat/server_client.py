@@ -17,7 +17,7 @@ from openai.types import Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from services.chat.server_failures import told, unreachable
+from services.chat.server_failures import broken_off, foreign, told, unreachable
 from services.errors import Cancelled
 
 T = TypeVar("T")
@@ -95,14 +95,15 @@ class ServerClient:
     # ---- on the loop ---------------------------------------------------------------------------------------------
 
     async def models(self) -> list[Model]:
-        async def listed() -> list[Model]:
-            return [model async for model in self._opened().models.list()]
-
-        return await self._tried(listed)
+        listed = await self._tried(lambda: self._opened().models.with_raw_response.list())
+        return list(self._read(listed).data)
 
     async def complete(self, **request: Any) -> ChatCompletion:
         """One whole answer."""
-        answer: ChatCompletion = await self._tried(lambda: self._opened().chat.completions.create(**request))
+        given = await self._tried(lambda: self._opened().chat.completions.with_raw_response.create(**request))
+        answer: ChatCompletion = self._read(given)
+        if not answer.choices:
+            raise foreign(self.url)
         return answer
 
     async def stream(self, take: Callable[[ChatCompletionChunk], None], **request: Any) -> None:
@@ -112,12 +113,16 @@ class ServerClient:
                 stream=True, stream_options={"include_usage": True}, **request
             )
         )
+        ended = False
         try:
             async with opened:
                 async for piece in opened:
+                    ended |= any(choice.finish_reason for choice in piece.choices)
                     take(piece)
         except OpenAIError as error:
             raise told(error, self.url, self.timeout_s, begun=True) from error
+        if not ended:  # some servers and proxies that go down close the stream as if it were whole
+            raise broken_off(self.url)
 
     async def post(self, path: str, body: dict[str, Any]) -> str:
         """One of the server's own calls beside the standard, such as loading an adapter."""
@@ -128,6 +133,12 @@ class ServerClient:
         root = self.url.removesuffix("/v1")
         told: Any = await self._tried(lambda: self._opened().get(f"{root}/version", cast_to=object))
         return str(told.get("version", "unknown")) if isinstance(told, dict) else "unknown"
+
+    def _read(self, given: Any) -> Any:
+        """A raw answer as the client library's object, which it makes of anything, a proxy's web page included."""
+        if "json" not in given.headers.get("content-type", ""):
+            raise foreign(self.url)
+        return given.parse()
 
     def _opened(self) -> AsyncOpenAI:
         if self._api is None:

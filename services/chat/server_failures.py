@@ -17,6 +17,10 @@ class RequestRefused(ModelError):
         self.reason = reason
 
 
+class ServerFault(ModelError):
+    """The server failed inside (HTTP 500 and the like), as some do with what they do not know."""
+
+
 def told(error: OpenAIError, url: str, timeout_s: float, *, begun: bool = False) -> ModelError:
     """``error`` of the client library as an error of ours. ``begun``: the answer had begun to arrive."""
     if isinstance(error, APITimeoutError) and not unreachable(error):
@@ -26,10 +30,7 @@ def told(error: OpenAIError, url: str, timeout_s: float, *, begun: bool = False)
         )
     if isinstance(error, APIConnectionError):
         if begun:
-            return ModelError(
-                f"The connection to the model server at {url} broke off in the middle of an answer; {START} if it has "
-                "stopped, then analyse the clip again."
-            )
+            return broken_off(url)
         return ModelError(
             f"No model server answers at {url}; {START} and wait until it says that it is ready, or set "
             "HERDLENS_SERVER_URL to where one runs."
@@ -40,6 +41,22 @@ def told(error: OpenAIError, url: str, timeout_s: float, *, begun: bool = False)
     return ModelError(
         f"The model server at {url} failed in the middle of an answer ({_short(str(error))}); look at its terminal, "
         f"{START} if it has stopped, then analyse the clip again."
+    )
+
+
+def broken_off(url: str) -> ModelError:
+    """An answer that ended before its end."""
+    return ModelError(
+        f"The connection to the model server at {url} broke off in the middle of an answer; {START} if it has "
+        "stopped, then analyse the clip again."
+    )
+
+
+def foreign(url: str) -> ModelError:
+    """Something else than a model server answers, such as a proxy that wants a log-in."""
+    return ModelError(
+        f"What answers at {url} is no OpenAI-compatible server; set HERDLENS_SERVER_URL to the address of one, which "
+        "ends in /v1."
     )
 
 
@@ -71,7 +88,7 @@ def _status(error: APIStatusError, url: str) -> ModelError:
             "says what the server lacks.",
             reason,
         )
-    return ModelError(
+    return ServerFault(
         f"The model server at {url} failed (status {status}: {_short(reason)}); look at its terminal, and {START} if "
         "it has stopped."
     )

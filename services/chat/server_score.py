@@ -71,13 +71,10 @@ async def _following(ask: Ask, text: str, beginning: Tokens, tokens: Sequence[in
 def logprobs(answer: ChatCompletion, tokens: Sequence[int]) -> dict[int, float]:
     """Log-probability of each of ``tokens`` as the answer's first one; RequestRefused where the server told none."""
     given = answer.choices[0].logprobs
-    first = given.content[0].top_logprobs if given and given.content else []
-    read = {
-        int(entry.token.removeprefix("token_id:")): entry.logprob
-        for entry in first
-        if entry.token.startswith("token_id:")
-    }
+    first = (given.content[0].top_logprobs if given and given.content else None) or []  # null from some servers
+    named = {entry.token: entry.logprob for entry in first}
+    read = {token: named[name] for token in tokens if (name := f"token_id:{token}") in named}
     if missing := [token for token in tokens if token not in read]:
         reason = f"no log-probability of the tokens {missing}"
         raise RequestRefused(f"The model server gives {reason}.", reason)
-    return {token: read[token] for token in tokens}
+    return read

@@ -18,7 +18,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from services.chat.chat_model import AdapterRef, Prompt
 from services.chat.generation import scoring_prefix
 from services.chat.server_client import ServerClient
-from services.chat.server_failures import RequestRefused
+from services.chat.server_failures import RequestRefused, ServerFault
 from services.chat.server_payload import Encoded, Payloads, turns_with
 from services.chat.server_score import logprobs, score
 from services.dialog import STATUS, Dialog, messages, resized_size
@@ -31,6 +31,9 @@ WEIGHTS = "weights-"
 """Begins a further name of the base model that ``make serve`` gives it: the digest of its weights."""
 NO_EFFECT = 1e-5
 """Largest change of a log-probability that counts as none."""
+
+FORMS = ((True, True), (False, True), (False, False))
+"""What is tried of a server, the best first: frames with exact times, and log-probabilities of chosen tokens."""
 
 NO_SCORES = (
     "The model server gives no log-probabilities of chosen tokens, so the answer's text decides and there is no "
@@ -225,9 +228,14 @@ class ServerSession:
             )
         weights = next((name.removeprefix(WEIGHTS) for name in served if name.startswith(WEIGHTS)), None)
         context = next((getattr(card, "max_model_len", None) for card in cards if card.id == self.wanted), None)
-        for exact, scores in ((True, True), (False, True), (False, False)):
-            if await self._can(exact=exact, scores=scores):
-                return Features(self.wanted, served, weights, context, exact, scores)
+        for exact, scores in FORMS:
+            try:
+                if await self._can(exact=exact, scores=scores):
+                    return Features(self.wanted, served, weights, context, exact, scores)
+            except ServerFault:
+                # Some servers fail at what they do not know; one of 'make serve' knows it, so it has a real fault.
+                if weights is not None or (exact, scores) == FORMS[-1]:
+                    raise
         raise ModelError(
             f"The model server at {self.client.url} takes no pictures with a question, so {self.wanted} cannot look at "
             "clips there; use a server for vision-language models."

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from openai import APIConnectionError, APIStatusError, APITimeoutError
 
-from services.chat.server_failures import told
+from services.chat.server_failures import foreign, told
 from services.chat.server_session import NO_SCORES, NO_TIMES
 from ui.wording import Words
 
@@ -27,6 +27,7 @@ def status(code: int) -> APIStatusError:
         str(told(APIConnectionError(request=REQUEST), URL, 120.0, begun=True)),
         str(told(APITimeoutError(request=REQUEST), URL, 120.0)),
         str(told(status(503), URL, 120.0)),
+        str(foreign(URL)),
         str(told(status(401), URL, 120.0)),
     ],
 )
