@@ -15,7 +15,7 @@ from evaluation.views import View
 def at_size(found: Sequence[Run]) -> list[Section]:
     """Sections about the headline view of the first run; ``found`` holds at least one."""
     asked = goals(found)
-    measured = tuple(row for row in asked.tables[0].rows if row[3] != "not measured")
+    measured = tuple(row for row in asked.tables[0].rows if row[1] != "not measured")
     asked.tables[0] = Table(asked.tables[0].head, measured)
     made = [asked, sections.what_was_run(found), sections.accuracy(found), sections.calibration(found)]
     made += [_bins(found[0].views[0]), sections.coverage(found)]

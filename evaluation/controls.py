@@ -60,7 +60,7 @@ def label_leak(found: Sequence[Run]) -> Section:
         section.tables.append(Table(head, tuple(exchanged)))
     rows: list[tuple[str, ...]] = []
     for run in found:
-        for view in run.views if run.result.settings.frames is None else ():
+        for view in run.views if _sees_the_clip(run.result.settings) else ():
             if view.reading != "neighbours" and (p := pull(view)):
                 rows.append(
                     (view.title, str(p.n), shown(p.alone), f"{p.resisted.hits} of {p.wrong}",
@@ -100,6 +100,10 @@ def _context_rows(found: Sequence[Run]) -> list[tuple[str, ...]]:
                  shown(proportion(with_label, len(one_label))))
             )  # fmt: skip
     return rows
+
+
+def _sees_the_clip(s: RunSettings) -> bool:
+    return s.frames is None and s.mode != "text"
 
 
 def _reads_no_case(s: RunSettings) -> bool:

@@ -108,4 +108,4 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); give the path of a JSON file.") from error
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON ({error}); give one of the source's result files.") from error
+        raise InputError(f"{path} is not JSON ({error}); mend it or give another file.") from error

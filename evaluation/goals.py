@@ -26,7 +26,7 @@ def goals(found: Sequence[Run]) -> Section:
     rows = [
         *_verdict_goal(found), *_ece_goal(found), *_leak_goal(found), *_retrieval_goal(found), *_control_goal(found)
     ]  # fmt: skip
-    section.tables.append(Table(("goal", "measured", "on", "result"), tuple(rows)))
+    section.tables.append(Table(("goal", "result", "measured", "on"), tuple(rows)))
     return section
 
 
@@ -49,8 +49,8 @@ def _verdict_goal(found: Sequence[Run]) -> list[tuple[str, ...]]:
         s = scores(confusion(view.truth, view.answers))
         good = s.accuracy_answered.value >= ACCURACY and s.coverage.value >= COVERAGE
         measured = f"{shown(s.accuracy_answered)} at coverage {shown(s.coverage)}"
-        rows.append((goal, measured, f"{view.title}, {count_of(view)}", _word(good, len(view.rows) >= CLIPS)))
-    return rows or [(goal, "–", "–", "not measured")]
+        rows.append((goal, _word(good, len(view.rows) >= CLIPS), measured, f"{view.title}, {count_of(view)}"))
+    return rows or [(goal, "not measured", "–", "–")]
 
 
 def _ece_goal(found: Sequence[Run]) -> list[tuple[str, ...]]:
@@ -61,18 +61,18 @@ def _ece_goal(found: Sequence[Run]) -> list[tuple[str, ...]]:
         if len(p):
             value = ece(truth, p)
             rows.append(
-                (goal, number(value), f"{run.views[0].title}, n={len(p)}", _word(value <= ECE, len(p) >= ECE_CLIPS))
+                (goal, _word(value <= ECE, len(p) >= ECE_CLIPS), number(value), f"{run.views[0].title}, n={len(p)}")
             )
-    return rows or [(goal, "–", "–", "not measured")]
+    return rows or [(goal, "not measured", "–", "–")]
 
 
 def _leak_goal(found: Sequence[Run]) -> list[tuple[str, ...]]:
     goal = f"verdicts that follow swapped labels ≤ {FOLLOWING_LIMIT}"
     rows: list[tuple[str, ...]] = [
-        (goal, shown(entry.followed), f"{entry.variant}, n={entry.followed.n}", _word(entry.within_limit, True))
+        (goal, _word(entry.within_limit, True), shown(entry.followed), f"{entry.variant}, n={entry.followed.n}")
         for entry in leaks(found)[:1]  # the variant that speaks for the clip
     ]
-    return rows or [(goal, "–", "–", "not measured")]
+    return rows or [(goal, "not measured", "–", "–")]
 
 
 def _retrieval_goal(found: Sequence[Run]) -> list[tuple[str, ...]]:
@@ -86,13 +86,13 @@ def _retrieval_goal(found: Sequence[Run]) -> list[tuple[str, ...]]:
         same = np.array([[case.label == clip.truth for case in clip.voters[:NEAREST]] for clip in near])
         right = proportion(int((same.mean(1) > 0.5).sum()), len(near))
         measured = f"{shown(right)}, precision@{NEAREST} {shown(mean(same.mean(1)))}"
-        rows.append((goal, measured, f"{run.name}, n={len(near)}", _word(right.value >= NEAREST_RIGHT, True)))
-    return rows or [(goal, "–", "–", "not measured")]
+        rows.append((goal, _word(right.value >= NEAREST_RIGHT, True), measured, f"{run.name}, n={len(near)}"))
+    return rows or [(goal, "not measured", "–", "–")]
 
 
 def _control_goal(found: Sequence[Run]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [(f"{row[0]} at chance", row[3], row[1], row[5]) for row in chance_rows(found)]
-    return rows or [("controls at chance", "–", "–", "not measured")]
+    rows: list[tuple[str, ...]] = [(f"{row[0]} at chance", row[5], row[3], row[1]) for row in chance_rows(found)]
+    return rows or [("controls at chance", "not measured", "–", "–")]
 
 
 def _word(good: bool, enough: bool) -> str:

@@ -33,6 +33,10 @@ def rendered(clips: int, folder: Path) -> Path:
     annotations = target / "annotations.json"
     if annotations.is_file():
         return annotations
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{target} cannot be written ({error.strerror}); choose another --out.") from error
     print(f"Drawing {clips} held-out clips into {target} …", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "training.demo.render", "--clips", str(clips), "--seed", str(FIRST_SEED)]
     done = subprocess.run([*command, "--out", str(target)], cwd=ROOT, check=False)

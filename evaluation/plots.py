@@ -31,8 +31,8 @@ def confusion_png(views: Sequence[View]) -> bytes:
         axis.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         for (i, j), count in np.ndenumerate(table):
             axis.text(j, i, str(count), ha="center", va="center", color="white" if shares[i, j] > 0.55 else "black")
-        axis.set_xticks(range(3), ["Mounting", "Normal", "open"])
-        axis.set_yticks(range(2), ["mounting", "normal"], rotation=90, va="center")
+        axis.set_xticks(range(3), ["Mounting", "Normal", "no answer"])
+        axis.set_yticks(range(2), ["Mounting", "Normal"], rotation=90, va="center")
         axis.set_title(view.title, fontsize=9)
     for axis in axes[len(views) :]:
         axis.set_axis_off()
@@ -56,18 +56,22 @@ def roc_pr_png(views: Sequence[View]) -> bytes:
 
 
 def reliability_png(views: Sequence[View]) -> bytes:
-    """Mean probability of each bin against the share of mounting in it, with Wilson's intervals."""
-    figure, axes = _figure(1, 1, (5.2, 4.6))
-    axis = axes[0]
-    axis.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
-    for view, colour in zip(views, COLOURS, strict=False):
+    """Mean probability of each bin against the share of mounting in it, with Wilson's intervals; a panel for each
+    view, because the intervals of several would cover each other."""
+    columns = min(3, len(views))
+    rows = -(-len(views) // columns)
+    figure, axes = _figure(rows, columns, (3.4, 3.1))
+    for axis, view, colour in zip(axes, views, COLOURS, strict=False):
         bins = calibrated(*view.scored()).bins
         x, y = [b.p for b in bins], [b.share.value for b in bins]
         below = [b.share.value - b.share.low for b in bins]
         above = [b.share.high - b.share.value for b in bins]
-        axis.errorbar(x, y, yerr=[below, above], color=colour, marker="o", markersize=4, linewidth=1, label=view.title)
-    _label(axis, "probability of mounting, as said", "share of mounting clips, as found")
-    figure.legend(fontsize=7, loc="outside lower center", ncols=2)
+        axis.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
+        axis.errorbar(x, y, yerr=[below, above], color=colour, marker="o", markersize=4, linewidth=1)
+        _label(axis, "probability, as said", "share of mounting, as found")
+        axis.set_title(view.title, fontsize=9)
+    for axis in axes[len(views) :]:
+        axis.set_axis_off()
     return _png(figure)
 
 

@@ -51,12 +51,9 @@ def accuracy(found: Sequence[Run]) -> Section:
     )
     views = [view for run in found for view in run.views]
     section.tables.append(Table(("result", *HEAD), tuple((view.title, *cells(view)) for view in views)))
-    rows: list[tuple[str, ...]] = []
-    for view in views:
-        s = scores(confusion(view.truth, view.answers))
-        rows.append((view.title, shown(s.balanced_accuracy), *_text_agreement(view)))
-    head = ("result", "balanced accuracy", "text agrees with score", "text without Status")
-    section.tables.append(Table(head, tuple(rows)))
+    rows = [(view.title, *_text_agreement(view)) for view in views if _has_text(view)]
+    if rows:
+        section.tables.append(Table(("result", "text agrees with score", "text without Status"), tuple(rows)))
     drawn = [view for run in found if not run.is_control for view in run.views] or views
     section.pictures.append(
         Picture(
@@ -66,10 +63,12 @@ def accuracy(found: Sequence[Run]) -> Section:
     return section
 
 
+def _has_text(view: View) -> bool:
+    return view.reading == "model" and not view.result.settings.scored_only
+
+
 def _text_agreement(view: View) -> tuple[str, str]:
     """Share of parsed texts that say what the score says, and how many texts say nothing."""
-    if view.reading != "model" or view.result.settings.scored_only:
-        return "–", "–"
     said = [row for row in view.rows if row.said is not None and row.said.p_model is not None]
     parsed = [row for row in said if row.said is not None and row.said.text_verdict != "unparsed"]
     agree = sum(row.said is not None and row.said.text_verdict == row.answer for row in parsed)
@@ -149,7 +148,7 @@ def coverage(found: Sequence[Run]) -> Section | None:
     section = Section(
         "Unclear: coverage against accuracy",
         [
-            f"Left: the verdict rule as it stands. Right: thresholds chosen on one half of these clips so that at most "
+            f"First the verdict rule as it stands, then thresholds chosen on one half of these clips so that at most "
             f"{RISK:.0%} of the answered are wrong, tried on the other half, both ways together."
         ],
     )

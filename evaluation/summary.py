@@ -11,7 +11,10 @@ from evaluation.neighbours import FOLLOWING_LIMIT, Following, pull
 from evaluation.records import ResultFile
 from evaluation.views import View, views
 
-HEAD = ("n", "accuracy", "answered", "accuracy of answered", "precision", "recall", "specificity", "F1", "AUC")
+HEAD = (
+    "n", "accuracy", "answered", "accuracy of answered", "precision", "recall", "specificity", "F1",
+    "balanced accuracy", "AUC",
+)  # fmt: skip
 
 
 def run_lines(result: ResultFile, name: str) -> Iterator[str]:
@@ -42,7 +45,9 @@ def cells(view: View) -> list[str]:
     counts = confusion(view.truth, view.answers)
     s: Scores = scores(counts)
     area = auc(*view.scored())
-    middle = (s.accuracy, s.coverage, s.accuracy_answered, s.precision, s.recall, s.specificity, s.f1)
+    middle = (
+        s.accuracy, s.coverage, s.accuracy_answered, s.precision, s.recall, s.specificity, s.f1, s.balanced_accuracy,
+    )  # fmt: skip
     return [str(counts.n), *map(shown, middle), shown(area)]
 
 
