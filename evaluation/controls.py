@@ -15,6 +15,9 @@ from evaluation.summary import baseline_lines, leak_lines, shown
 from evaluation.views import OPPOSITE, View, common
 from services.errors import InputError
 
+TEXT = {None: "text, references as found", "random": "text, random cases", "none": "text, no cases"}
+"""Names of the runs without any video, by what was shown instead of the references."""
+
 
 def default_runs(found: Sequence[Run]) -> list[Run]:
     """Runs of the verdict that users get, with references, nothing exchanged."""
@@ -127,6 +130,13 @@ def controls(found: Sequence[Run]) -> Section:
     for row in rows:
         if row[5] != "met":
             section.remarks.append(f"{row[1]} does not fall to chance: something besides the video tells the label.")
+    if any(row[0] == TEXT[None] and row[5] != "met" for row in rows):
+        section.remarks.append(
+            "The references were found by the video's own vector, so which they are and which stands first tells "
+            "something of the video even where the model sees none. With random cases nothing but wording and library "
+            "is left, and with another clip's frames it shows whether the model uses the references where it sees a "
+            "video."
+        )
     time = _time_rows(found)
     if time:
         section.text.append("With shuffled frames, or one frame only, what is left rests on postures, not on movement.")
@@ -139,7 +149,8 @@ def chance_rows(found: Sequence[Run]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for run in found:
         s = run.result.settings
-        name = "text only" if s.mode == "text" else "another clip's frames" if s.frames == "other" else None
+        name = TEXT.get(s.context, f"text, {s.context} cases") if s.mode == "text" else None
+        name = "another clip's frames" if s.frames == "other" else name
         for view in run.views:
             if name and view.reading == "model":
                 rows.append(_chance_row(name, view))

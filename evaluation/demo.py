@@ -58,6 +58,7 @@ HALVES: tuple[tuple[tuple[Step, ...], ...], ...] = (
         (
             Step("swapped", "ensemble", 1.0, {"swap_labels": True, "variants": TUNED}),
             Step("text_only", "text", 1.0, {"variants": TUNED}),
+            Step("text_random", "text", 1.0, {"context": "random", "variants": TUNED}),
             Step("other_frames", "rag", 1.0, {"frames": "other", "variants": TUNED}),
         ),
         (Step("frames_shuffled", "rag", 0.5, {"frames": "shuffled", "variants": TUNED}),),

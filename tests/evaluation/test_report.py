@@ -68,6 +68,16 @@ def test_a_control_that_knows_too_much_is_named(sections):
     assert not any(remark.startswith("text:") for remark in controls.remarks)
 
 
+def test_text_with_random_cases_is_a_control_of_its_own():
+    made = runs([("found", leaky()), ("drawn", made_result(60, seed=3, sharpness=0, mode="text", context="random"))])
+    section = next(s for s in contents(made, pictures=False) if s.title.startswith("Controls"))
+    assert [(row[0], row[5]) for row in section.tables[0].rows if row[1].endswith("tuned, model")] == [
+        ("text, references as found", "not met"),
+        ("text, random cases", "met"),
+    ]
+    assert any("found by the video's own vector" in remark for remark in section.remarks)
+
+
 def test_goals_say_what_was_not_measured():
     table = goals(runs([("off", made_result(20, retrieval="off"))])).tables[0]
     assert {row[1] for row in table.rows} == {"not measured"}
