@@ -21,7 +21,7 @@ from services.schema import Request
 from services.settings import ROOT
 from tests.server.conftest import served_by
 from tests.server.running_server import INSTALLED, MISSING, RunningServer
-from tests.server.test_asking import asked
+from tests.server.test_served_answers import asked
 from tests.server.test_equality import SAMPLES
 
 
