@@ -21,8 +21,8 @@ from services.schema import Request
 from services.settings import ROOT
 from tests.server.conftest import served_by
 from tests.server.running_server import INSTALLED, MISSING, RunningServer
-from tests.server.test_served_answers import asked
 from tests.server.test_equality import SAMPLES
+from tests.server.test_served_answers import asked
 
 
 @pytest.fixture(scope="module")
