@@ -91,7 +91,10 @@ def _retrieval_goal(found: Sequence[Run]) -> list[tuple[str, ...]]:
 
 
 def _control_goal(found: Sequence[Run]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [(f"{row[0]} at chance", row[5], row[3], row[1]) for row in chance_rows(found)]
+    rows: list[tuple[str, ...]] = [
+        (f"{name} at chance", good, f"balanced accuracy {balanced}, AUC {area}", f"{title}, n={clips}")
+        for name, title, clips, balanced, area, good in chance_rows(found)
+    ]
     return rows or [("controls at chance", "not measured", "–", "–")]
 
 
