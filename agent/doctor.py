@@ -52,11 +52,12 @@ def _base(service: ModelService) -> Iterator[Finding]:
     from services.chat.model_server import ModelServer
 
     server = service.backend if isinstance(service.backend, ModelServer) else None
-    files = tried("base model's files", lambda: _files(service, needs_weights=server is None))
+    here = server is None or server.local
+    files = tried("base model's files", lambda: _files(service, needs_weights=here))
     yield files
     if not files.good:
         return
-    if server is None:
+    if here:
         yield _memory(service)
     yield tried("chat template", lambda: _template(service))
     if server is not None:
@@ -69,22 +70,32 @@ def _base(service: ModelService) -> Iterator[Finding]:
 
 
 def _files(service: ModelService, *, needs_weights: bool) -> str:
+    """``needs_weights``: false where they are on a server elsewhere."""
     from services.fit import incomplete
+    from services.settings import located
 
-    folder = service.base_folder
+    command = f"python -m agent download --profile {service.profile.name}"
+    if not needs_weights:
+        command += " --without-weights"
+    try:
+        folder = service.base_folder
+    except ModelError as error:
+        model = service.profile.base_model
+        if located(model) is not None:
+            raise
+        raise ModelError(f"The model {model} is not on this machine; run '{command}'.") from error
     if lacking := incomplete(folder, weights=needs_weights):
-        raise ModelError(
-            f"{folder} lacks {', '.join(lacking)}; run 'python -m agent download --profile {service.profile.name}', "
-            "which goes on where it stopped."
-        )
+        raise ModelError(f"{folder} lacks {', '.join(lacking)}; run '{command}', which goes on where it stopped.")
     return f"whole, in {folder}"
 
 
 def _memory(service: ModelService) -> Finding:
-    from services.fit import fit
+    """Of the model in this process or in a server on this machine, which takes a GPU where there is one."""
+    from services.fit import fit, server_device
 
     try:
-        found = fit(service.profile, service.base_folder, service.device)
+        device = server_device() if service.profile.engine == "server" else service.device
+        found = fit(service.profile, service.base_folder, device)
     except HerdLensError as error:
         return Finding("memory", False, "unknown", str(error))
     remedy = "" if found.good else "Choose a profile with a smaller or quantised model, or another machine."

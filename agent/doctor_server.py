@@ -18,12 +18,14 @@ RESTART = "Start 'make serve' for this profile with this version of HerdLens."
 
 def examine(service: ModelService, server: ModelServer) -> Iterator[Finding]:
     """One thing after the other; without a server that answers nothing more can be asked."""
+    from services.chat.server_session import names_of
+
     try:
         found = server.features()
     except HerdLensError as error:
         yield Finding("server", False, "not usable", str(error))
         return
-    yield Finding("server", True, f"{server.client.url} serves {', '.join(found.served)}")
+    yield Finding("server", True, f"{server.client.url} serves {names_of(found.served)}")
     yield tried("server's version", lambda: _version(server))
     yield tried("server's weights", lambda: f"{server.identity.weights[:12]}")
     yield _context(service, found.context)

@@ -84,6 +84,11 @@ def fit(profile: Profile, folder: Path, device: str) -> Fit:
     return Fit(estimate.total, psutil.virtual_memory().total, "this machine")
 
 
+def server_device() -> str:
+    """Where ``make serve`` would run a model on this machine."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def context_needed(profile: Profile, folder: Path) -> int:
     """Tokens of one question with its clip in the largest size and the longest answer."""
     pictures = sizes(str(folder)).tokens(profile.frames, profile.max_pixels)

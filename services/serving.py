@@ -22,11 +22,10 @@ from services.dialog import Dialog, load_dialog
 from services.errors import AdapterError, ModelError, SettingsError
 from services.model_files import model_folder
 from services.model_identity import ModelIdentity, identify
-from services.settings import ROOT, Profile, Settings, located
+from services.settings import LOCAL, ROOT, Profile, Settings, located
 from services.views import MOMENTS
 
 PYTHON = ROOT / ".venv-server" / "bin" / "python"
-LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 RANKS = (16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM can be sized for, from the smallest that is worth it on."""
 CPU_CACHE_GB = "1"

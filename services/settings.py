@@ -25,6 +25,8 @@ from services.schema import RetrievalMode, Sampling, Task
 
 ROOT = Path(__file__).resolve().parent.parent
 """The project's folder; ``assets/`` paths in profiles resolve against it."""
+LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
+"""Hosts that are this machine."""
 
 
 class Profile(BaseModel):

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from services.chat.chat_model import AdapterRef
 from services.chat.generation import Generation
@@ -15,7 +16,7 @@ from services.chat.server_session import Features, ServerSession
 from services.dialog import Dialog, load_dialog
 from services.errors import MismatchError, ModelError
 from services.model_identity import ModelIdentity, identify, weightless
-from services.settings import Profile, Settings
+from services.settings import LOCAL, Profile, Settings
 
 
 class ModelServer:
@@ -70,6 +71,11 @@ class ModelServer:
                 "adapter can be matched to them; use --variant base, or a server started with 'make serve'."
             )
         return ModelIdentity(here.model, here.architecture, weights)
+
+    @property
+    def local(self) -> bool:
+        """Whether the server's address is this machine's own, so that the weights have to be here."""
+        return urlsplit(self.client.url).hostname in LOCAL
 
     @property
     def loaded(self) -> bool:

@@ -223,7 +223,7 @@ class ServerSession:
         served = tuple(card.id for card in cards)
         if self.wanted not in served:
             raise ModelError(
-                f"The model server at {self.client.url} serves {', '.join(served) or 'nothing'}, not {self.wanted}; "
+                f"The model server at {self.client.url} serves {names_of(served) or 'nothing'}, not {self.wanted}; "
                 "start 'make serve' for this profile, or name the model with HERDLENS_SERVER_MODEL."
             )
         weights = next((name.removeprefix(WEIGHTS) for name in served if name.startswith(WEIGHTS)), None)
@@ -275,6 +275,11 @@ class ServerSession:
                 "version and profile."
             )
         return True
+
+
+def names_of(served: Sequence[str]) -> str:
+    """What a server serves, for a person: without the further name that holds a digest."""
+    return ", ".join(name for name in served if not name.startswith(WEIGHTS))
 
 
 def _probe(dialog: Dialog) -> Frames:
