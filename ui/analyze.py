@@ -50,6 +50,9 @@ def _result(current: Desk) -> None:
             st.info(w("analyze.cancelled", name=plain(view.clip_name)), icon=":material/cancel:")
         else:
             st.error(plain(w.sentence(view.message)), icon=":material/error:")
+            if view.repeatable and st.button(w("error.retry"), key="retry_job", icon=":material/refresh:"):
+                with guarded():
+                    _start(current, view.request, view.clip_name)
         if previous is None:
             return
         st.subheader(w("analyze.previous"))

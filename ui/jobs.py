@@ -29,7 +29,7 @@ from agent.events import (
     Token,
 )
 from agent.graph import analyze
-from services.errors import HerdLensError, InputError
+from services.errors import HerdLensError, InputError, ResourceError
 from services.schema import Clip, Neighbourhood, Report, Request, VariantName
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,8 @@ class Speech:
 
 @dataclass
 class JobView:
-    """A snapshot. ``report_id`` is set when finished, ``message`` (one sentence) when failed."""
+    """A snapshot. ``report_id`` is set when finished, ``message`` (one sentence) when failed; ``repeatable``: the clip
+    was not at fault, so it is kept for another try as long as the job is."""
 
     id: str
     clip_name: str
@@ -75,6 +76,7 @@ class JobView:
     neighbourhood: Neighbourhood | None = None
     report_id: str | None = None
     message: str = ""
+    repeatable: bool = False
     started: float = field(default_factory=time.monotonic)
     ended: float | None = None
     stopping: bool = False
@@ -111,8 +113,8 @@ class JobRunner:
         """The id of a new job; InputError when too many are waiting already."""
         speech = {name: Speech() for name in request.variants}
         job = _Job(JobView(uuid.uuid4().hex[:12], clip_name, request, speech=speech))
+        self._forget_old()
         with self._lock:
-            self._forget_old()
             if sum(other.view.state == "running" for other in self._jobs.values()) >= RUNNING_LIMIT:
                 raise InputError(f"{RUNNING_LIMIT} analyses are waiting already; let one finish or cancel one.")
             self._jobs[job.view.id] = job
@@ -148,8 +150,12 @@ class JobRunner:
 
     def _forget_old(self) -> None:
         now = time.monotonic()
-        for job_id in [key for key, job in self._jobs.items() if job.view.ended and now - job.view.ended > KEEP_S]:
-            del self._jobs[job_id]
+        with self._lock:
+            old = [key for key, job in self._jobs.items() if job.view.ended and now - job.view.ended > KEEP_S]
+            forgotten = [self._jobs.pop(key) for key in old]
+        for job in forgotten:
+            if job.view.repeatable:
+                self._forget_clip(job.view.request)
 
     def _run(self, job: _Job) -> None:
         request, report = job.view.request, None
@@ -165,14 +171,14 @@ class JobRunner:
                     job.view.report_id, job.view.state = report_id, "finished"
         except HerdLensError as error:
             with job.lock:
-                job.view.state, job.view.message = "failed", str(error)
+                _record(job.view, Failed(str(error), error.exit_status))
         except Exception as error:
             log.exception("job %s failed", job.view.id)
             with job.lock:
                 job.view.state = "failed"
                 job.view.message = f"Something went wrong inside HerdLens ({type(error).__name__}); see the log."
         finally:
-            if job.view.report_id is None:
+            if job.view.report_id is None and not job.view.repeatable:
                 self._forget_clip(request)
             with job.lock:
                 job.view.ended = time.monotonic()
@@ -211,5 +217,6 @@ def _record(view: JobView, event: Event) -> None:
         case Failed(message, exit_status):
             view.state = "cancelled" if exit_status == 130 else "failed"
             view.message = message
+            view.repeatable = exit_status == ResourceError.exit_status
         case Finished():
             pass

@@ -1,6 +1,6 @@
 """A small OpenAI-compatible server of its own kind, in a process of its own: what other servers than vLLM do.
 
-    python -m tests.services.chat.plain_server KIND
+    python -m tests.services.chat.plain_server KIND [PORT]
 
 prints its address and answers until it is ended. KIND:
 
@@ -131,12 +131,12 @@ class Handler(BaseHTTPRequestHandler):
         return
 
 
-def main(kind: str) -> None:
+def main(kind: str, port: str = "0") -> None:
     Handler.kind = kind
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", int(port)), Handler)
     print(f"http://127.0.0.1:{server.server_port}/v1", flush=True)
     server.serve_forever()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
