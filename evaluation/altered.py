@@ -7,7 +7,6 @@ graph, and it keeps what the report does not carry (scores, tokens, neighbourhoo
 from __future__ import annotations
 
 import dataclasses
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -38,10 +37,10 @@ from services.schema import (
     VariantName,
     Window,
 )
+from services.video import VideoReader
 
 if TYPE_CHECKING:
     from services.model_service import ModelService
-    from services.video import VideoReader
 
 
 class AlteredServices:
@@ -209,27 +208,21 @@ def _turned(hit: Hit) -> Hit:
     return dataclasses.replace(hit, label=OPPOSITE[hit.label])
 
 
-class FrameAlteringReader:
+class FrameAlteringReader(VideoReader):
     """A video reader whose pictures are out of order (``shuffled``) or all the middle one (``one``). The time stamps
     stay, so model and embedder get the usual number of frames at the usual times."""
 
-    def __init__(self, reader: VideoReader, choice: str, seed: int) -> None:
-        self._reader = reader
+    def __init__(self, choice: str, seed: int) -> None:
+        super().__init__()
         self._choice = choice
         self._seed = seed
 
     def open(
-        self, path: str, sampling: Sampling, window: Window | None, cancelled: threading.Event
+        self, path: str, sampling: Sampling, window: Window | None, cancelled: Cancellation
     ) -> tuple[Clip, Frames]:
-        clip, frames = self._reader.open(path, sampling, window, cancelled)
+        clip, frames = super().open(path, sampling, window, cancelled)
         rng = np.random.default_rng([self._seed, int(clip.sha256[:12], 16)])
         return clip, Frames(frames.rgb[order(len(frames), self._choice, rng)], frames.pts_s)
-
-    def warm(self) -> None:
-        self._reader.warm()
-
-    def close(self) -> None:
-        self._reader.close()
 
 
 def order(count: int, choice: str, rng: np.random.Generator) -> np.ndarray:

@@ -38,9 +38,9 @@ def open_service(chosen: Settings, settings: RunSettings) -> ModelService:
     found = profile(settings.profile)
     if settings.scored_only:
         found = found.model_copy(update={"max_tokens": 1})
-    service = ModelService(chosen, found)
-    if settings.frames in ("shuffled", "one"):
-        service.reader = FrameAlteringReader(service.reader, settings.frames, settings.seed)  # type: ignore[assignment]
+    altered = settings.frames in ("shuffled", "one")
+    reader = FrameAlteringReader(str(settings.frames), settings.seed) if altered else None
+    service = ModelService(chosen, found, reader)
     service.warm_up()
     return service
 

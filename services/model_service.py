@@ -44,9 +44,10 @@ from services.video_link import Cancellation
 
 
 class ModelService(ModelParts):
-    """See the module. Construct through ``build`` outside of tests."""
+    """See the module. Construct through ``build`` outside of tests and evaluation. ``reader``: what opens clips, where
+    it is another than usual; the service closes it."""
 
-    def __init__(self, settings: Settings, chosen: Profile) -> None:
+    def __init__(self, settings: Settings, chosen: Profile, reader: video.VideoReader | None = None) -> None:
         super().__init__(settings, chosen)
         proxies = settings.data / "proxies"
         self.history = History(settings.data / "history", derived=[proxies])
@@ -56,7 +57,7 @@ class ModelService(ModelParts):
         self.runs = TrainingRuns(settings.data / "runs")
         self.practice = PracticeClips(settings.data / "practice")
         self.comparisons = Comparisons(settings.data / "comparisons")
-        self.reader = video.VideoReader()
+        self.reader = reader or video.VideoReader()
         self.clips = OpenClips(self.reader, self)
         self._choice = adapter_choice.AdapterChoice(self.adapters, self)
         self._playback = Playback(self.reader, chosen, proxies)

@@ -16,7 +16,7 @@ from evaluation.altered import FrameAlteringReader, order
 from evaluation.data import donors, read_data
 from evaluation.plan import planned
 from evaluation.records import ResultFile
-from evaluation.runner import Job, run
+from evaluation.runner import Job, open_service, run
 from services.model_service import ModelService
 from services.schema import Request, Sampling
 from services.settings import ROOT, Settings, profile
@@ -154,13 +154,28 @@ def test_a_broken_clip_is_a_record_and_the_others_go_on(scorer, tmp_path):
 @pytest.mark.parametrize("choice", ["shuffled", "one"])
 def test_altered_frames_keep_times_and_change_only_the_order(choice):
     path = str(read_data(DATA)[0][0].path)
-    reader = VideoReader()
+    reader, altering = VideoReader(), FrameAlteringReader(choice, 0)
     try:
         clip, frames = reader.open(path, Sampling(), None, threading.Event())
-        _, altered = FrameAlteringReader(reader, choice, 0).open(path, Sampling(), None, threading.Event())
+        _, altered = altering.open(path, Sampling(), None, threading.Event())
     finally:
         reader.close()
+        altering.close()
     taken = order(len(frames), choice, np.random.default_rng([0, int(clip.sha256[:12], 16)]))
     assert (altered.pts_s == frames.pts_s).all()
     assert (altered.rgb == frames.rgb[taken]).all()
     assert sorted(taken) == list(range(16)) if choice == "shuffled" else set(taken) == {8}
+
+
+def test_a_run_with_altered_frames_reaches_the_models(results, tmp_path):
+    plan, items = planned(DATA, "rag", "demo", variants=("tuned",), scored_only=True, frames="one", limit=CLIPS)
+    service = open_service(Settings(data=tmp_path), plan)
+    try:
+        (altered,) = run(service, [Job(plan, items, tmp_path / "one.json")])
+        clip = service.open_clip(str(items[0].path), None, threading.Event())
+        seen = service.clips.of(clip).frames.rgb
+    finally:
+        service.close()
+    assert (seen == seen[0]).all()
+    usual = {clip.video: clip.variant("tuned").p_model for clip in results["default"].clips}
+    assert any(abs(clip.variant("tuned").p_model - usual[clip.video]) > 1e-3 for clip in altered.clips)
