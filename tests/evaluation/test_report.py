@@ -78,6 +78,15 @@ def test_text_with_random_cases_is_a_control_of_its_own():
     assert any("found by the video's own vector" in remark for remark in section.remarks)
 
 
+def test_altered_frames_stand_beside_the_usual_ones_of_the_same_clips():
+    altered = made_result(40, seed=5, mode="rag", frames="shuffled")
+    few, many = made_result(10, sharpness=-9), made_result(60, sharpness=9)
+    found = runs([("many", many), ("few", few), ("shuffled", altered)])
+    section = next(s for s in contents(found, pictures=False) if s.title.startswith("Controls"))
+    row = next(row for row in section.tables[1].rows if "tuned" in row[1])
+    assert row[5].startswith("1.000 ") and row[5].endswith("n=40")
+
+
 def test_goals_say_what_was_not_measured():
     table = goals(runs([("off", made_result(20, retrieval="off"))])).tables[0]
     assert {row[1] for row in table.rows} == {"not measured"}
