@@ -34,8 +34,9 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     return runs(named)
 
 
-def contents(found: Sequence[Run], *, pictures: bool = True) -> list[Section]:
-    """All sections that the runs give material for, in reading order."""
+def contents(found: Sequence[Run], *, pictures: bool = True, lasting: bool = False) -> list[Section]:
+    """All sections that the runs give material for, in reading order. ``lasting``: without those that consist of
+    pictures, tell seconds (another machine's differ), or are about single clips."""
     made = [
         goals.goals(found),
         sections.what_was_run(found),
@@ -45,10 +46,10 @@ def contents(found: Sequence[Run], *, pictures: bool = True) -> list[Section]:
         controls.controls(found),
         sections.calibration(found),
         sections.coverage(found),
-        sections.ranking(found),
-        sections.cost(found),
+        None if lasting else sections.ranking(found),
+        None if lasting else sections.cost(found),
         sections.by_group(found),
-        disagreements(found, pictures),
+        None if lasting else disagreements(found, pictures),
         controls.published(),
     ]
     return [section for section in made if section is not None and _says_something(section)]
@@ -76,20 +77,8 @@ def write_report(found: Sequence[Run], folder: Path, title: str = "Evaluation of
 
 
 def in_document(found: Sequence[Run]) -> str:
-    """The tables that a document keeps: no pictures, no seconds (another machine's differ), no single clips."""
-    made = [
-        goals.goals(found),
-        sections.what_was_run(found),
-        sections.accuracy(found),
-        sections.comparisons(found),
-        controls.label_leak(found),
-        controls.controls(found),
-        sections.calibration(found),
-        sections.coverage(found),
-        sections.by_group(found),
-        controls.published(),
-    ]
-    return as_markdown([section for section in made if section is not None and _says_something(section)])
+    """The lasting tables, for a document that keeps them."""
+    return as_markdown(contents(found, lasting=True))
 
 
 def as_markdown(made: Sequence[Section]) -> str:
