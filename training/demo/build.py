@@ -26,7 +26,7 @@ from training.demo.stages import STAGES, done_file
 from training.demo.together import ONE_THREAD
 
 MINUTES = {
-    "clips": 20, "vision": 46, "base": 46, "embedder": 14, "library": 1, "novelty": 3, "adapter": 16, "quality": 14,
+    "clips": 20, "vision": 46, "base": 46, "embedder": 14, "library": 1, "novelty": 3, "adapter": 19, "quality": 11,
     "samples": 1, "calibrate": 4, "card": 15,
 }  # fmt: skip
 """What a stage takes on two cores, for the time left."""
