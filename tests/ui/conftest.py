@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from services.settings import load_settings
 from ui.desk import Desk
+from ui.jobs import JobView
 from ui.session import shared_desk
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,6 +69,19 @@ def finished(at: AppTest) -> AppTest:
         time.sleep(0.1)
         at.run()
     return at
+
+
+def outcome(desk: Desk, job: str) -> JobView:
+    """The job once it does not run any more. It sleeps between looks: a loop that spins takes the interpreter from
+    the model's thread at every operation, and an answer of half a second takes minutes."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        view = desk.jobs.view(job)
+        assert view is not None
+        if view.state != "running":
+            return view
+        assert time.monotonic() < deadline, "the analysis did not end"
+        time.sleep(0.05)
 
 
 def address(at: AppTest, key: str) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 
 from services.schema import Request
 from services.settings import load_settings
-from tests.ui.conftest import PATIENCE_S, ROOT, address, finished
+from tests.ui.conftest import PATIENCE_S, ROOT, address, finished, outcome
 from ui import jobs
 from ui.session import shared_desk
 from ui.wording import Words
@@ -43,8 +42,7 @@ def lost(port: int) -> Any:
     assert service is not None
     upload = service.history.store_upload(SAMPLE.read_bytes(), "barn.mp4")
     job = desk.jobs.start(Request(str(upload), variants=("base",)), "barn.mp4")
-    while desk.jobs.view(job).state == "running":
-        time.sleep(0.05)
+    outcome(desk, job)
     return desk, upload, job
 
 
@@ -86,5 +84,4 @@ def test_the_upload_is_deleted_with_the_job_that_failed(lost: Any, monkeypatch: 
     monkeypatch.setattr(jobs, "KEEP_S", -1.0)
     other = desk.jobs.start(Request(str(SAMPLE), variants=("base",)), "sample")
     assert not upload.exists()
-    while desk.jobs.view(other).state == "running":
-        time.sleep(0.05)
+    outcome(desk, other)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.ui.conftest import address, finished, shown
+from tests.ui.conftest import address, finished, outcome, shown
 from training.demo.degrade import degrade
 from training.demo.draw import draw_frames
 from training.demo.plan import plan_clip
@@ -41,8 +41,7 @@ def report_id(service: Any, noisy_picture: bytes, desk: Any) -> str:
 
     path = service.history.store_upload(noisy_picture, "lens.png")
     job = desk.jobs.start(Request(str(path), task="quality"), "lens.png")
-    while (view := desk.jobs.view(job)).state == "running":
-        pass
+    view = outcome(desk, job)
     assert view.report_id is not None, view.message
     return str(view.report_id)
 
@@ -91,6 +90,5 @@ def test_a_picture_is_refused_for_mounting_in_one_sentence(tab: Any, service: An
 
     path = service.history.store_upload(b"\x89PNG\r\n\x1a\n" + bytes(300), "barn.png")
     job = desk.jobs.start(Request(str(path)), "barn.png")
-    while (view := desk.jobs.view(job)).state == "running":
-        pass
+    view = outcome(desk, job)
     assert view.state == "failed" and "PNG picture, not a video" in view.message and "\n" not in view.message
