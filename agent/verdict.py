@@ -60,6 +60,11 @@ def combine(p_vlm: float, vote: float | None, calibration: Calibration) -> float
     return 1.0 / (1.0 + math.exp(max(-700.0, min(700.0, -z))))
 
 
+UNUSABLE, UNLIKE = "picture unusable", "unlike the training clips"
+BEYOND_PROBABILITY = (UNUSABLE, UNLIKE)
+"""Rules that no probability outweighs: what is shown beside them must not read as if it counted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """A verdict with the calibrated probability (None without a score) and the rule that gave it."""
@@ -94,7 +99,7 @@ def judge(
         else:
             verdict, rule = "unclear", f"{rule}: confidence too low"
     if quality.blocking:
-        return Judgement("unclear", p, "picture unusable")
+        return Judgement("unclear", p, UNUSABLE)
     if novelty.outside:
-        return Judgement("unclear", p, "unlike the training clips")
+        return Judgement("unclear", p, UNLIKE)
     return Judgement(verdict, p, rule)

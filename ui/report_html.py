@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from agent.verdict import BEYOND_PROBABILITY
 from services.errors import HerdLensError
 from ui.history_entry import Entry
 from ui.markup import marked_difference, paragraph
@@ -18,8 +19,6 @@ from ui.wording import Words, clock, percent
 if TYPE_CHECKING:
     from services.model_service import ModelService
 
-BEYOND_PROBABILITY = ("picture unusable", "unlike the training clips")
-"""Rules that no probability outweighs: the figure is then named as one that does not count."""
 SIGNS = {"mounting": "▲", "normal": "●", "unclear": "◇", "clean": "●"}
 """A picture that is spoilt in some way has the sign of mounting: look here."""
 VIEWS = ("whole", "middle", "textured")

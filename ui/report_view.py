@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import streamlit as st
 
+from agent.verdict import BEYOND_PROBABILITY
 from services.schema import Task, Window
 from ui import report_cases
 from ui.desk import Desk
 from ui.feedback import ask_whether_right
 from ui.history_entry import Entry
 from ui.markup import bar, marked_difference, paragraph
-from ui.report_html import BEYOND_PROBABILITY, to_html
+from ui.report_html import to_html
 from ui.session import guarded, words
 from ui.wording import clock, percent, plain
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agent import console
 from agent.events import (
     Event,
     Failed,
@@ -72,9 +73,9 @@ def test_the_pair_costs_one_decode_one_vision_pass_and_one_prefill(service: Mode
     decoded: list[str] = []
     original = service.reader.open
 
-    def counting(path: str, *arguments: object) -> object:
+    def counting(path: str, *arguments: object, **options: object) -> object:
         decoded.append(path)
-        return original(path, *arguments)  # type: ignore[arg-type]
+        return original(path, *arguments, **options)  # type: ignore[arg-type]
 
     service.reader.open = counting  # type: ignore[method-assign,assignment]
     try:
@@ -143,6 +144,8 @@ def test_what_the_models_never_saw_is_unclear_and_says_why(service: ModelService
     assert report.verdict == "unclear"
     assert report.decided_by.rule in ("picture unusable", "unlike the training clips")
     assert len(report.warnings) >= 2
+    told = "\n".join(console.lines(report))
+    assert report.p_mounting is not None and "Verdict: Unclear\n" in told and "probability of mounting" not in told
 
 
 @pytest.mark.parametrize("name", ["mount_day.mp4", "barn_day.mp4"])
