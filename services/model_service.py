@@ -16,8 +16,10 @@ from services import adapter_choice, known_clips, quality, task_media, video
 from services.adapters import AdapterRecord, AdapterRegistry
 from services.asking import answer_of
 from services.chat.chat_model import AdapterRef, ClipChatModel
+from services.chat.engine import Engine
 from services.clip_sources import SampleClip
 from services.comparisons import Comparisons
+from services.errors import ResourceError
 from services.history import History
 from services.library import Reference
 from services.model_parts import ModelParts
@@ -70,6 +72,16 @@ class ModelService(ModelParts):
             return False
         self.clips.clear()
         return True
+
+    def _load_engine(self) -> Engine:
+        """Beside a training on the same GPU there is no room: both would fail half-way."""
+        running = self.runs.active() if self.device == "cuda" else None
+        if running is not None:
+            raise ResourceError(
+                f"The training “{running.name}” is using the GPU's memory; try again when it has ended, or stop it on "
+                "the page Train (it can be resumed)."
+            )
+        return super()._load_engine()
 
     def close(self) -> None:
         self.reader.close()
