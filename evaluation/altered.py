@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from langchain_core.messages import HumanMessage
 
@@ -218,11 +219,23 @@ class FrameAlteringReader(VideoReader):
         self._seed = seed
 
     def open(
-        self, path: str, sampling: Sampling, window: Window | None, cancelled: Cancellation
+        self,
+        path: str,
+        sampling: Sampling,
+        window: Window | None,
+        cancelled: Cancellation,
+        *,
+        between_pixels: int = 0,
     ) -> tuple[Clip, Frames]:
-        clip, frames = super().open(path, sampling, window, cancelled)
+        clip, frames = super().open(path, sampling, window, cancelled, between_pixels=between_pixels)
         rng = np.random.default_rng([self._seed, int(clip.sha256[:12], 16)])
-        return clip, Frames(frames.rgb[order(len(frames), self._choice, rng)], frames.pts_s)
+        rgb, between = frames.rgb[order(len(frames), self._choice, rng)], frames.between
+        if between is not None and self._choice == "one":  # the very same picture, not its neighbour
+            size = (between.shape[2], between.shape[1])
+            between = np.stack([cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in rgb[1:]])
+        elif between is not None:
+            between = between[order(len(between), self._choice, rng)]
+        return clip, Frames(rgb, frames.pts_s, between)
 
 
 def order(count: int, choice: str, rng: np.random.Generator) -> np.ndarray:

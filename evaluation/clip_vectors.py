@@ -1,6 +1,6 @@
 """The vectors of labelled clips under every way of embedding them that is compared.
 
-Each way looks at the same sixteen frames (three times sixteen more for windows). Nothing here reads a label. What is
+Each way looks at the same sixteen frames (windows at those between, too). Nothing here reads a label. What is
 found about a clip is put to disk at once, so that a killed run goes on with the next clip.
 """
 
@@ -35,13 +35,12 @@ from services.model_service import ModelService
 from services.moving_blocks import moving_blocks
 from services.multimodal import Content, Limits
 from services.qwen_embedder import QwenEmbedder
-from services.schema import Clip, Frames, Window, digest_of
+from services.schema import Clip, Frames, digest_of
+from services.spans import SHARES
 
-WINDOWS = ((0.0, 0.5), (0.25, 0.75), (0.5, 1.0))
-"""Overlapping halves of a clip, as shares of the span that is looked at."""
 SHOWN = 3 / 7
 """Share of the picture's blocks that counts as moving where the embedder itself does not say."""
-WHOLE, MOVING = "whole frames", "moving blocks"
+WHOLE, MOVING, IN_ORDER = "whole frames", "moving blocks", "windows, in order"
 NEAREST = 10
 """References of the shipped library that are kept."""
 QUESTION = "Describe this video."
@@ -77,7 +76,7 @@ def clip_vectors(service: ModelService, items: Sequence[Item], folder: Path) -> 
     library = service.profile.library
     mark = digest_of([
         service.identity.weights, dataclasses.asdict(service.embedder.provenance), service.preprocessing_digest(),
-        QUESTION, TOKENS, WINDOWS, [r.id for r in service.library.list()] if library else None,
+        QUESTION, TOKENS, SHARES, [r.id for r in service.library.list()] if library else None,
     ])  # fmt: skip
     kept = folder / f"vectors_{mark[:12]}"
     try:
@@ -97,27 +96,18 @@ def clip_vectors(service: ModelService, items: Sequence[Item], folder: Path) -> 
     parts = {name: np.stack([one.parts[name] for one in seen]) for name in seen[0].parts}
     captions = tuple(one.caption for one in seen)
     near = tuple(one.near or () for one in seen) if library else None
-    served = WHOLE if service.embedder.blocks is None else MOVING
+    served = IN_ORDER if service.embedder.spans else WHOLE if service.embedder.blocks is None else MOVING
     return ClipVectors({**parts, "text": _text_vectors(captions)}, captions, near, served)
 
 
 def _look(service: ModelService, looks: Looks, item: Item) -> _Seen:
-    never = threading.Event()
-    clip, frames = service.reader.open(str(item.path), service.profile.sampling, None, never)
-    windows = [
-        service.reader.open(str(item.path), service.profile.sampling, window, never)[1] for window in halves(clip)
-    ]
+    never, pixels = threading.Event(), looks.windows.between_pixels
+    clip, frames = service.reader.open(str(item.path), service.profile.sampling, None, never, between_pixels=pixels)
     near = None
     if service.profile.library:
         hits = service.library.search(service.embedder.embed(frames), NEAREST, exclude_sha256=clip.sha256)
         near = tuple(hit.id for hit in hits)
-    return _Seen(looks.vectors(frames, windows), _caption(service, clip, frames), near)
-
-
-def halves(clip: Clip) -> list[Window]:
-    """Overlapping windows of the span that is looked at."""
-    start, length = clip.window.start_s, clip.window.length_s
-    return [Window(start + a * length, start + b * length) for a, b in WINDOWS]
+    return _Seen(looks.vectors(frames), _caption(service, clip, frames), near)
 
 
 class Looks:
@@ -125,10 +115,12 @@ class Looks:
 
     def __init__(self, service: ModelService) -> None:
         folder = model_folder(service.profile.embedder)
-        self.moving, self.whole = Embedder(folder, service.device), Embedder(folder, service.device)
+        self.whole, self.moving, self.windows = (Embedder(folder, service.device) for _ in range(3))
         self.whole.blocks = None
+        self.whole.spans = self.moving.spans = False
         if self.moving.blocks is None:
-            self.moving.blocks = max(1, round(SHOWN * self.moving.all_blocks))
+            self.moving.blocks = self.windows.blocks = max(1, round(SHOWN * self.moving.all_blocks))
+        self.windows.spans = True
         chosen = service.profile
         base = service.base_folder
         processor = AutoProcessor.from_pretrained(base, local_files_only=True)
@@ -138,14 +130,14 @@ class Looks:
         self._last = QwenEmbedder(base, limits=limits, device=service.device, dtype=chosen.dtype)
         self._mean = self._last.pooled_by("mean")
 
-    def vectors(self, frames: Frames, windows: Sequence[Frames]) -> dict[str, Floats]:
-        """(W, D) for each way."""
+    def vectors(self, frames: Frames) -> dict[str, Floats]:
+        """(W, D) for each way; ``frames`` with the pictures between."""
         mean, most = self._tower(frames)
         return {
             WHOLE: self.whole.embed(frames)[None],
             MOVING: self.moving.embed(frames)[None],
             "motion crop": self.whole.embed(cropped(frames))[None],
-            "windows": np.stack([self.moving.embed(window) for window in (frames, *windows)]),
+            "windows": self.windows.embed(frames).reshape(len(SHARES), -1) * np.float32(np.sqrt(len(SHARES))),
             "tower, mean": mean[None],
             "tower, max": most[None],
             "VLM, last token": self._last.embed([Content(video=frames)]),

@@ -24,6 +24,7 @@ from services.library import Library
 from services.model_files import model_folder
 from services.model_identity import ModelIdentity, identify
 from services.novelty import NoveltyModel
+from services.schema import digest_of
 from services.settings import Profile, Settings, located
 
 log = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ class ModelParts:
             path,
             preprocessing=self.preprocessing_digest(),
             base=self.identity.weights,
-            embedder=self.embedder.provenance.weights,
+            embedder=digest_of(self.embedder.provenance),
         )
         return found
 

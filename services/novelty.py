@@ -77,7 +77,8 @@ class NoveltyModel:
 
     def score(self, frames: Frames, resized: U8, embedding: F32 | None) -> Novelty:
         """``resized`` (T, h, w, 3) uint8 after the common resize; ``embedding`` (D,) of length 1, or None where the
-        embedder failed (then the statistics alone decide). ``frames`` are not looked at."""
+        embedder failed (then the statistics alone decide); of one in spans only the whole clip's part counts.
+        ``frames`` are not looked at."""
         del frames
         return Novelty(float(self.distances(resized, embedding).max()), self.limit)
 
@@ -86,9 +87,15 @@ class NoveltyModel:
         z = (statistics(resized) - self.mean) @ self.whitening
         found = [float(np.sqrt(np.mean(z**2))) / self.scale[0]]
         if embedding is not None and len(self.vectors):
-            similar = np.sort(self.vectors @ np.asarray(embedding, np.float32))[-NEIGHBOURS:]
+            similar = np.sort(self.vectors @ whole(embedding, self.vectors.shape[1]))[-NEIGHBOURS:]
             found.append(float(np.mean(1.0 - similar)) / self.scale[1])
         return np.asarray(found, np.float32)
+
+
+def whole(embedding: NDArray[np.float32], size: int) -> F32:
+    """(size,) of length 1: the part of ``embedding`` that is about the whole clip, which comes first."""
+    part = np.asarray(embedding[:size], np.float32)
+    return np.asarray(part / np.linalg.norm(part), np.float32)
 
 
 def statistics(resized: U8) -> F32:

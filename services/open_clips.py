@@ -44,9 +44,12 @@ class OpenClips:
     def open(self, path: str, window: Window | None, cancelled: Cancellation, task: Task) -> OpenClip:
         """Probe, validate and decode; the task ``quality`` takes single pictures too."""
         sampling = self._parts.profile.sampling
-        if task == "quality" and is_still(path):
-            return self._keep(*self._reader.open_still(path, sampling, cancelled))
-        return self._keep(*self._reader.open(path, sampling, window, cancelled))
+        if task == "quality":
+            if is_still(path):
+                return self._keep(*self._reader.open_still(path, sampling, cancelled))
+            return self._keep(*self._reader.open(path, sampling, window, cancelled))
+        wanted = self._parts.embedder.between_pixels
+        return self._keep(*self._reader.open(path, sampling, window, cancelled, between_pixels=wanted))
 
     def of(self, clip: Clip) -> OpenClip:
         with self._lock:
@@ -60,7 +63,10 @@ class OpenClips:
         """(D,) float32, L2-normalised; computed once per open clip."""
         kept = self.of(clip)
         if kept.embedding is None:
-            kept.embedding = self._parts.embedder.embed(kept.frames)
+            embedder = self._parts.embedder
+            if embedder.between_pixels and kept.frames.between is None:  # opened for its picture quality
+                kept = self.open(clip.path, clip.window, threading.Event(), "mounting")
+            kept.embedding = embedder.embed(kept.frames)
         return kept.embedding
 
     def frame_jpegs(self, clip: Clip) -> list[bytes]:

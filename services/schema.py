@@ -95,10 +95,12 @@ class Clip:
 @dataclass(frozen=True, slots=True, eq=False)
 class Frames:
     """Sampled pictures. ``rgb``: (T, H, W, 3) uint8 RGB; ``pts_s``: (T,) float64, ascending, seconds from the
-    first presented frame of the *file* (not of the window)."""
+    first presented frame of the *file* (not of the window). ``between``, where asked for: (T - 1, h, w, 3) uint8, the
+    pictures on display halfway in time between neighbouring ones, smaller, for an embedder that looks at spans."""
 
     rgb: NDArray[np.uint8]
     pts_s: NDArray[np.float64]
+    between: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         if self.rgb.ndim != 4 or self.rgb.shape[3] != 3 or self.rgb.dtype != np.uint8:

@@ -21,6 +21,7 @@ from contextlib import closing
 from fractions import Fraction
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -74,15 +75,22 @@ class VideoReader:
         self._pool.warm()
 
     def open(
-        self, path: str, sampling: Sampling, window: Window | None, cancelled: Cancellation
+        self,
+        path: str,
+        sampling: Sampling,
+        window: Window | None,
+        cancelled: Cancellation,
+        *,
+        between_pixels: int = 0,
     ) -> tuple[Clip, Frames]:
         """Probe, validate and sample ``path``: ``sampling.frames`` pictures evenly spaced in time over the window
         (the one given, else the whole clip, else, beyond ``sampling.window_s``, the window with the most motion).
+        ``between_pixels`` asks for ``Frames.between`` too, from the same decoding, averaged down to so many pixels.
 
         Errors: ClipError (one sentence: what is wrong with the clip and what to do), InputError (an impossible
         window), Cancelled, ResourceError (no worker can be started).
         """
-        return self._open("sample", path, sampling, window, cancelled)
+        return self._open("sample", path, sampling, window, cancelled, between_pixels)
 
     def open_still(self, path: str, sampling: Sampling, cancelled: Cancellation) -> tuple[Clip, Frames]:
         """Read a JPEG, PNG or WebP picture: one frame at time 0 of a clip without length (``fps`` 0, ``container``
@@ -90,14 +98,20 @@ class VideoReader:
         return self._open("still", path, dataclasses.replace(sampling, frames=1), None, cancelled)
 
     def _open(
-        self, op: str, path: str, sampling: Sampling, window: Window | None, cancelled: Cancellation
+        self,
+        op: str,
+        path: str,
+        sampling: Sampling,
+        window: Window | None,
+        cancelled: Cancellation,
+        between_pixels: int = 0,
     ) -> tuple[Clip, Frames]:
         before = check_path(path)
         stop_hashing = threading.Event()
         with ThreadPoolExecutor(1, "file-digest") as hashing:
             digest = hashing.submit(_digest, path, (cancelled, stop_hashing))
             try:
-                receiver = self._decode(op, path, sampling, window, cancelled)
+                receiver = self._decode(op, path, sampling, window, cancelled, between_pixels)
                 sha256 = digest.result()
             except BaseException:
                 stop_hashing.set()
@@ -111,7 +125,13 @@ class VideoReader:
         self._pool.close()
 
     def _decode(
-        self, op: str, path: str, sampling: Sampling, window: Window | None, cancelled: Cancellation
+        self,
+        op: str,
+        path: str,
+        sampling: Sampling,
+        window: Window | None,
+        cancelled: Cancellation,
+        between_pixels: int,
     ) -> _Receiver:
         job = {
             "op": op,
@@ -121,8 +141,9 @@ class VideoReader:
             "limits": self._limits,
             "sampling": dataclasses.asdict(sampling),
             "window": dataclasses.astuple(window) if window is not None else None,
+            "between_pixels": between_pixels,
         }
-        receiver = _Receiver(sampling)
+        receiver = _Receiver(sampling, between_pixels)
         with self._pool.borrow(cancelled) as worker, closing(worker.run(job, cancelled)) as messages:
             for message in messages:
                 receiver.take(message)
@@ -130,11 +151,13 @@ class VideoReader:
 
 
 class _Receiver:
-    """Puts a worker's messages together: one array, filled in place as the pictures come."""
+    """Puts a worker's messages together: an array each for the pictures and for those between, filled as they come."""
 
-    def __init__(self, sampling: Sampling) -> None:
-        self._sampling = sampling
-        self._rgb: NDArray[np.uint8] = np.empty((0, 0, 0, 3), np.uint8)
+    def __init__(self, sampling: Sampling, between_pixels: int) -> None:
+        self._most = [(sampling.frames, sampling.max_frame_pixels)]
+        if between_pixels:
+            self._most.append((sampling.frames - 1, between_pixels))
+        self._parts: list[NDArray[np.uint8]] = []
         self._pts_s: NDArray[np.float64] = np.zeros(sampling.frames)
         self._result: dict[str, Any] = {}
 
@@ -142,27 +165,36 @@ class _Receiver:
         head, payload = message
         if head["is"] == "shape":
             count, high, wide = head["frames"], head["height"], head["width"]
-            if count != self._sampling.frames or high * wide > self._sampling.max_frame_pixels:
+            known = len(self._parts) < len(self._most)
+            if not known or count != self._most[len(self._parts)][0] or high * wide > self._most[len(self._parts)][1]:
                 raise ResourceError(
                     f"The video decoder sent {count} pictures of {wide} × {high}, start HerdLens again."
                 )
-            self._rgb = np.empty((count, high, wide, 3), np.uint8)
+            self._parts.append(np.empty((count, high, wide, 3), np.uint8))
         elif head["is"] == "picture":
-            slots = head["slots"]
-            self._rgb[slots[0]] = np.frombuffer(payload, np.uint8).reshape(self._rgb.shape[1:])
-            for slot in slots[1:]:
-                self._rgb[slot] = self._rgb[slots[0]]
-            self._pts_s[slots] = head["pts_s"]
+            first = len(self._pts_s)
+            part = int(head["slots"][0] >= first)
+            slots = [slot - part * first for slot in head["slots"]]
+            self._parts[part][slots] = np.frombuffer(payload, np.uint8).reshape(self._parts[part].shape[1:])
+            if part == 0:
+                self._pts_s[slots] = head["pts_s"]
         elif head["is"] == "done":
             self._result = head["result"]
             self._fill(self._result["filled"])
 
     def _fill(self, missing: list[int]) -> None:
-        """Slots without a picture take that of the nearest slot before them that has one, else after them."""
-        present = [slot for slot in range(len(self._rgb)) if slot not in missing]
+        """Slots without a picture take that of the nearest slot before them that has one, else after them; of those
+        between, that of the usual picture before them."""
+        rgb, first = self._parts[0], len(self._pts_s)
+        present = [slot for slot in range(first) if slot not in missing]
         for slot in missing:
+            if slot >= first:
+                between = self._parts[1]
+                size = (between.shape[2], between.shape[1])
+                between[slot - first] = cv2.resize(rgb[slot - first], size, interpolation=cv2.INTER_AREA)
+                continue
             source = max((p for p in present if p < slot), default=min(present, key=lambda p: abs(p - slot)))
-            self._rgb[slot], self._pts_s[slot] = self._rgb[source], self._pts_s[source]
+            rgb[slot], self._pts_s[slot] = rgb[source], self._pts_s[source]
 
     def clip(self, path: str, sha256: str, size_bytes: int) -> Clip:
         told = self._result
@@ -181,7 +213,8 @@ class _Receiver:
         )
 
     def frames(self) -> Frames:
-        return Frames(self._rgb, np.maximum.accumulate(self._pts_s))
+        between = self._parts[1] if len(self._parts) > 1 else None
+        return Frames(self._parts[0], np.maximum.accumulate(self._pts_s), between)
 
 
 def check_path(path: str) -> os.stat_result:

@@ -26,9 +26,13 @@ FAR_S = 20.0
 
 
 class PictureSink(Protocol):
-    """Receives a picture (H, W, 3) uint8 for the sampling slots ``slots``, shown at ``pts_s``."""
+    """Receives a picture (H, W, 3) uint8 for the slots ``slots``, shown at ``pts_s``. Slots from ``sampling.frames`` on
+    are those of the smaller pictures between."""
 
     def __call__(self, slots: Sequence[int], pts_s: float, picture: NDArray[np.uint8]) -> None: ...
+
+
+Started = Callable[[int, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +64,19 @@ def sample(
     sampling: Sampling,
     asked: Window | None,
     limits: Limits,
-    started: Callable[[int, int, int], None],
+    started: Started,
     sink: PictureSink,
+    between_pixels: int = 0,
 ) -> Sampled:
-    """Probe and decode ``path``; ``started`` hears frames, height and width before ``sink`` gets its first picture."""
+    """Probe and decode ``path``; ``started`` hears frames, height and width before ``sink`` gets its first picture.
+
+    With ``between_pixels`` the pictures halfway in time between neighbouring ones come too, from the same decoding and
+    averaged down to so many pixels; ``started`` then hears of them in a call of its own."""
     source = Source(path, limits)
     try:
         times = survey(source)
         window, unseen = choose_window(source, times, asked, sampling.window_s)
-        return _decode_all(source, times, window, unseen, sampling, started, sink)
+        return _decode_all(source, times, window, unseen, sampling, started, sink, between_pixels)
     finally:
         source.close()
 
@@ -79,36 +87,43 @@ def _decode_all(
     window: Window,
     unseen: str | None,
     sampling: Sampling,
-    started: Callable[[int, int, int], None],
+    started: Started,
     sink: PictureSink,
+    between_pixels: int,
 ) -> Sampled:
     upright: Upright | None = None
-    form = ""
-    missing = set(range(sampling.frames))
+    smaller: Upright | None = None
+    form, count = "", sampling.frames
+    missing, filled = set(range(count)), set(range(2 * count - 1 if between_pixels else count))
     damaged: set[int] = set()
-    wanted = list(_targets(source, times, window, sampling.frames))
-    for want in wanted:
+    for want in _wanted(source, times, window, count, bool(between_pixels)):
         for decoded in decode(source, want.span, sorted(want.slots)):
             if upright is None:
                 upright = Upright(source, decoded.frame, sampling.max_frame_pixels)
                 form = decoded.frame.format.name
                 high, wide = upright.rgb(decoded.frame).shape[:2]
-                started(sampling.frames, high, wide)
-            slots = want.slots[decoded.position]
+                started(count, high, wide)
+                if between_pixels:
+                    smaller = Upright(source, decoded.frame, min(between_pixels, sampling.max_frame_pixels))
+                    started(count - 1, *smaller.rgb(decoded.frame).shape[:2])
+            slots = [slot for slot in want.slots[decoded.position] if slot < count]
+            others = [slot for slot in want.slots[decoded.position] if slot >= count]
             if not decoded.exact:
                 damaged.update(slots)
             missing.difference_update(slots)
-            sink(slots, _shown_s(times, want.span, decoded), upright.rgb(decoded.frame))
-    if upright is None or len(missing | damaged) > sampling.frames / 2:
+            filled.difference_update(slots, others)
+            if slots:
+                sink(slots, _shown_s(times, want.span, decoded), upright.rgb(decoded.frame))
+            if others and smaller is not None:
+                sink(others, _shown_s(times, want.span, decoded), smaller.rgb(decoded.frame))
+    if upright is None or len(missing | damaged) > count / 2:
         raise ClipError(
             f"Almost none of the pictures of “{source.name}” can be decoded: its data are damaged; "
             "copy it from the camera again."
         )
     notes = [*times.warnings, *upright.notes]
     if missing or damaged:
-        notes.append(
-            f"{len(missing | damaged)} of {sampling.frames} pictures are damaged; their neighbours stand in for them."
-        )
+        notes.append(f"{len(missing | damaged)} of {count} pictures are damaged; their neighbours stand in for them.")
     if unseen:
         notes.append(unseen)
     return Sampled(
@@ -120,8 +135,22 @@ def _decode_all(
         container=source.container,
         window=(window.start_s, window.end_s),
         warnings=tuple(notes),
-        filled=tuple(sorted(missing)),
+        filled=tuple(sorted(filled)),
     )
+
+
+def _wanted(source: Source, times: Survey, window: Window, count: int, between: bool) -> Iterator[_Wanted]:
+    """``_targets`` of ``count`` slots, or of twice as many but one: every second is then one of the usual ones, and
+    those between have the numbers from ``count`` on."""
+    if not between:
+        yield from _targets(source, times, window, count)
+        return
+    for want in _targets(source, times, window, 2 * count - 1):
+        numbers = {
+            position: [slot // 2 if slot % 2 == 0 else count + slot // 2 for slot in slots]
+            for position, slots in want.slots.items()
+        }
+        yield _Wanted(want.span, numbers)
 
 
 def _targets(source: Source, times: Survey, window: Window, count: int) -> Iterator[_Wanted]:

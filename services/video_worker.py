@@ -10,7 +10,7 @@ Protocol, over standard input and output. A job is one line of JSON: ``{"op": "s
 that many bytes of JSON, and ``"bytes"`` further bytes where the JSON says so:
 
     {"is": "ready"}                                        once, after start-up
-    {"is": "shape", "frames", "height", "width"}           before the first picture
+    {"is": "shape", "frames", "height", "width"}           before the first picture; once more for those between
     {"is": "picture", "slots", "pts_s", "bytes"} + RGB     each picture once, for the sampling slots it fills
     {"is": "done", "result"}                               the end of a job that went well
     {"is": "error", "kind": "clip" | "input", "text", "detail"}   the end of one that did not
@@ -106,7 +106,8 @@ def _sample(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
 
     window = Window(*job["window"]) if job["window"] else None
     limits = Limits(**job["limits"])
-    return dataclasses.asdict(sample(job["path"], Sampling(**job["sampling"]), window, limits, started, sink))
+    sampling, between = Sampling(**job["sampling"]), int(job["between_pixels"])
+    return dataclasses.asdict(sample(job["path"], sampling, window, limits, started, sink, between))
 
 
 def _still(job: dict[str, Any], channel: Channel) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from agent.__main__ import main
 from evaluation.__main__ import app
 from evaluation.clip_tables import PART
-from evaluation.clip_vectors import MOVING, WHOLE, clip_vectors, cropped
+from evaluation.clip_vectors import IN_ORDER, MOVING, WHOLE, clip_vectors, cropped
 from evaluation.data import read_data
 from evaluation.marked_text import marks
 from services.errors import ResourceError
@@ -53,7 +53,8 @@ def test_the_command_measures_every_way_and_writes_its_tables(ran):
     out, document, status = ran
     assert status == 0
     text = (out / "retrieval.md").read_text(encoding="utf-8")
-    for way in (WHOLE, f"{MOVING} (as shipped)", "motion crop", "windows", "tower, mean", "VLM, last token", "text"):
+    ways = (WHOLE, MOVING, f"{IN_ORDER} (as shipped)", "motion crop", "windows")
+    for way in (*ways, "tower, mean", "VLM, last token", "text"):
         assert text.count(f"| {way} |") == 2
     assert "12 labelled clips" in text and "The shipped library of" in text
     # Each clip has a copy, which every way must find first.
@@ -76,7 +77,7 @@ def test_a_clip_is_looked_at_once_and_a_killed_run_goes_on(ran, twelve, tmp_path
     finally:
         service.close()
     assert {path for path in kept if path.stat().st_mtime_ns == before[path]} == set(kept) - {kept[2]}
-    assert found.served == MOVING and len(found.captions) == 12 and found.neighbours is not None
+    assert found.served == IN_ORDER and len(found.captions) == 12 and found.neighbours is not None
     for name, parts in found.parts.items():
         assert np.linalg.norm(parts, axis=-1) == pytest.approx(1, abs=1e-4), name
         assert (parts[::2] == parts[1::2]).all(), name  # a clip and its copy

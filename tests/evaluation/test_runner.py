@@ -157,13 +157,19 @@ def test_altered_frames_keep_times_and_change_only_the_order(choice):
     reader, altering = VideoReader(), FrameAlteringReader(choice, 0)
     try:
         clip, frames = reader.open(path, Sampling(), None, threading.Event())
-        _, altered = altering.open(path, Sampling(), None, threading.Event())
+        _, altered = altering.open(path, Sampling(), None, threading.Event(), between_pixels=10**6)
+        _, dense = reader.open(path, Sampling(), None, threading.Event(), between_pixels=10**6)
     finally:
         reader.close()
         altering.close()
     taken = order(len(frames), choice, np.random.default_rng([0, int(clip.sha256[:12], 16)]))
     assert (altered.pts_s == frames.pts_s).all()
     assert (altered.rgb == frames.rgb[taken]).all()
+    if choice == "one":
+        assert (altered.between == frames.rgb[8]).all()
+    else:
+        assert (altered.between != dense.between).any()
+        assert {p.tobytes() for p in altered.between} == {p.tobytes() for p in dense.between}
     assert sorted(taken) == list(range(16)) if choice == "shuffled" else set(taken) == {8}
 
 

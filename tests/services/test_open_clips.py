@@ -48,6 +48,17 @@ def test_an_embedding_is_computed_once_per_open_clip(clips: OpenClips, tmp_path:
     assert np.linalg.norm(first) == pytest.approx(1.0, abs=1e-5)
 
 
+def test_a_clip_that_was_opened_for_its_picture_quality_has_the_same_embedding(
+    clips: OpenClips, tmp_path: Path
+) -> None:
+    path = make_clip(tmp_path / "one.mp4")
+    kept = clips.open(str(path), None, threading.Event(), "quality")
+    assert kept.frames.between is None
+    found = clips.embedding(kept.clip)
+    clips.clear()
+    assert np.array_equal(found, clips.embedding(opened(clips, path).clip))
+
+
 def test_the_pictures_shown_are_those_the_model_saw(clips: OpenClips, tmp_path: Path) -> None:
     kept = opened(clips, make_clip(tmp_path / "one.mp4"))
     shown = [np.asarray(Image.open(io.BytesIO(data))) for data in clips.frame_jpegs(kept.clip)]

@@ -24,7 +24,7 @@ from services.errors import Cancelled, ClipError, InputError, ResourceError
 from services.schema import Frames, Sampling, Window
 from services.video import VideoReader, display_proxy, file_digest, plays_in_browser, thumbnail
 from services.video_link import ROOT, Worker
-from tests.media import barn, make_clip, make_rotated, read_number
+from tests.media import barn, make_clip, make_long_clip, make_rotated, read_number
 
 NEVER = threading.Event()
 
@@ -54,6 +54,36 @@ def test_a_clip_is_told_and_its_frames_are_those_shown(reader, tmp_path):
     assert (clip.duration_s, clip.fps, clip.width, clip.height) == (2.0, Fraction(25), 160, 96)
     assert (clip.codec, clip.container, clip.warnings) == ("h264", "mp4", ())
     assert clip.window == Window(0.0, 2.0)
+
+
+def test_the_pictures_between_come_from_the_same_decoding_and_smaller(reader, tmp_path):
+    path = str(make_clip(tmp_path / "a.mp4", 61, width=320, height=192))
+    _, usual = reader.open(path, Sampling(), None, NEVER)
+    _, frames = reader.open(path, Sampling(), None, NEVER, between_pixels=160 * 96)
+    _, dense = reader.open(path, Sampling(frames=31), None, NEVER)
+    assert usual.between is None and frames.between.shape == (15, 96, 160, 3)
+    assert (frames.rgb == usual.rgb).all() and (frames.pts_s == usual.pts_s).all()
+    assert (
+        [read_number(p) for p in frames.between] == [read_number(p) for p in dense.rgb[1::2]] == list(range(2, 61, 4))
+    )
+
+
+@pytest.mark.parametrize("count", [2, 9, 16])
+def test_there_is_always_a_picture_between(reader, tmp_path, count):
+    """Also of a clip with fewer pictures than are asked for."""
+    path = str(make_clip(tmp_path / "a.mp4", 13))
+    _, frames = reader.open(path, Sampling(frames=count), None, NEVER, between_pixels=10**6)
+    numbers = np.empty(2 * count - 1, int)
+    numbers[::2], numbers[1::2] = ([read_number(p) for p in part] for part in (frames.rgb, frames.between))
+    assert (np.diff(numbers) >= 0).all() and (numbers[0], numbers[-1]) == (0, 12)
+
+
+def test_pictures_between_of_a_long_window_are_looked_up_one_by_one(reader, tmp_path):
+    path = str(make_long_clip(tmp_path / "long.mp4", 3, width=160, height=96))
+    whole = Sampling(frames=4, window_s=181.0)
+    _, frames = reader.open(path, whole, None, NEVER, between_pixels=10**6)
+    _, dense = reader.open(path, Sampling(frames=7, window_s=181.0), None, NEVER)
+    assert (frames.rgb == dense.rgb[::2]).all() and (frames.between == dense.rgb[1::2]).all()
 
 
 def test_a_relative_path_and_another_working_directory(reader, tmp_path, monkeypatch):
@@ -122,6 +152,7 @@ def test_a_worker_that_dies_costs_one_sentence(heavy):
     worker.wait_ready(NEVER)
     job = {"op": "sample", "path": str(heavy), "name": "heavy.mp4", "timeout_s": 30, "limits": {}, "window": None}
     job["sampling"] = {"frames": 400, "window_s": 60.0, "max_frame_pixels": 10**6}
+    job["between_pixels"] = 0
     messages = worker.run(job, NEVER)
     next(messages)
     os.kill(worker.pid, signal.SIGKILL)

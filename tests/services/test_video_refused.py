@@ -158,6 +158,16 @@ def test_damage_in_a_part_is_a_warning(reader, tmp_path):
     assert len(frames) == 16 and (frames.pts_s[1:] >= frames.pts_s[:-1]).all()
 
 
+def test_pictures_between_that_are_damaged_have_stand_ins(reader, tmp_path):
+    path = str(make_corrupt(tmp_path / "a.mp4", share=0.05))
+    _, frames = reader.open(path, Sampling(frames=25), None, NEVER, between_pixels=10**6)
+    assert frames.between.shape == (24, *frames.rgb.shape[1:])
+    assert all(
+        np.abs(between.astype(int) - before).mean() < 60
+        for between, before in zip(frames.between, frames.rgb, strict=False)
+    )
+
+
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.ts", "a.gif"])
 def test_random_damage_costs_a_sentence_or_nothing(reader, tmp_path, name):
     options = {"codec": "gif", "pix_fmt": "rgb8"} if name == "a.gif" else {}

@@ -26,6 +26,7 @@ def _build(folder: Path) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 def test_a_build_from_nothing_survives_a_kill_and_ends_with_a_card(tmp_path: Path) -> None:
     first = _build(tmp_path)
     done = tmp_path / "work" / "done"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,21 +15,22 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from transformers import VideoMAEModel
 
+from services.embedder import Embedder
 from services.model_identity import identify
-from services.schema import Hit, RetrievalMode, VariantName, digest_of
+from services.schema import Hit, Provenance, RetrievalMode, VariantName, digest_of
 from services.settings import profile
 from training.demo.cache import features
 from training.demo.harvest import SETS, SHARD, WORK, Stored, harvest, opened
 from training.demo.references import Neighbours
 from training.demo.scoring import MODES, Loaded, loaded, mounting_scores
-from training.demo.video_mae import vectors
+from training.demo.video_mae import span_vectors
 
 BUNDLE = Path("assets/demo")
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A set with the tower's features and the embedder's vectors; ``mounting`` (N,) bool."""
+    """A set with the tower's features and the embedder's vectors as served (N, D); ``mounting`` (N,) bool."""
 
     stored: Stored
     features: NDArray[np.float16]
@@ -70,6 +72,22 @@ class Bundle:
         return VideoMAEModel.from_pretrained(self.folder / "embedder", dtype=torch.float32).eval()
 
     @cached_property
+    def provenance(self) -> Provenance:
+        """What the served vectors are made by."""
+        return Embedder(self.folder / "embedder").provenance
+
+    def vectors(self, stored: Stored) -> NDArray[np.float32]:
+        """(N, D) the vectors of a set as served, kept beside it under the digest of what makes them."""
+        path = stored.folder / f"vectors-{digest_of([dataclasses.asdict(self.provenance), len(stored)])[:16]}.npy"
+        if not path.exists():
+            found = span_vectors(self.embedder, (stored.dense(row) for row in range(len(stored))), len(stored))
+            with path.with_suffix(".part").open("wb") as part:
+                np.save(part, found)
+            path.with_suffix(".part").replace(path)
+        kept: NDArray[np.float32] = np.load(path)
+        return kept
+
+    @cached_property
     def neighbours(self) -> Neighbours:
         library = self.seen("library")
         return Neighbours(library.stored.notes, library.vectors)
@@ -86,7 +104,7 @@ class Bundle:
     def scores(self, variant: VariantName, name: str) -> dict[RetrievalMode, NDArray[np.float32]]:
         """Per mode (N, 2) scores of a set, kept in the work folder under the digests of all that they depend on."""
         seen = self.seen(name)
-        made_of = [identify(self.base).weights, identify(self.folder / "embedder").weights, name, len(seen.stored)]
+        made_of = [identify(self.base).weights, digest_of(self.provenance), name, len(seen.stored)]
         if variant == "tuned":
             made_of.append(hashlib.sha256((self.adapter / "adapter_model.safetensors").read_bytes()).hexdigest())
         path = self.work / "scores" / f"{name}-{variant}-{digest_of(made_of)[:16]}.safetensors"
@@ -121,5 +139,5 @@ class Bundle:
         if name not in self._seen:
             stored = self.stored(name)
             mounting = np.array([note["facts"]["label"] == "mounting" for note in stored.notes])
-            self._seen[name] = Seen(stored, features(self.base, stored), vectors(self.embedder, stored), mounting)
+            self._seen[name] = Seen(stored, features(self.base, stored), self.vectors(stored), mounting)
         return self._seen[name]

@@ -48,7 +48,8 @@ RECIPE = """\
    adapter on frozen embeddings cannot write words that were never trained. No question names a degradation.
 3. **embedder**: VideoMAE (2.6 M parameters): short masked reconstruction, then the tower's dense targets, behaviour
    classes and a supervised contrastive loss on the mean of its tokens. Only the 12 of 28 blocks of the picture that
-   move most enter the encoder.
+   move most enter the encoder. What is compared are four such vectors, one behind the other: of the whole clip and of
+   its three overlapping halves, whose sixteen pictures are those of the whole and those between.
 4. **adapter**: NF4 QLoRA by `training/Qlora_train.py`'s own code, rank 16 on the text model's linear layers, the
    question of `agent/prompts.py` without and with two cases drawn at random from the library, answers with and
    without reason; two passes over the sets *adapter* and *steps* and the first 2,000 of *base*.

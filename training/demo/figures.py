@@ -39,7 +39,7 @@ from training.demo.harvest import WORK
 from training.demo.novelty_fit import recoded
 from training.demo.scoring import MODES, mounting_scores, probabilities
 from training.demo.shares import area_under_curve, balanced, share
-from training.demo.video_mae import vectors_of
+from training.demo.video_mae import span_vectors
 from training.demo.writing import written
 
 SHORT = ("brief", "failed", "hidden")
@@ -205,13 +205,14 @@ def unknown(figures: Figures, bundle: Bundle, name: str, seen: Seen, row: str) -
 
 def recoded_control(figures: Figures, bundle: Bundle, seen: Seen, count: int = 120) -> None:
     """Held-out renders at other times, sizes, qualities and codecs."""
-    notes, pictures = [], []
+    notes, dense = [], []
     for note in seen.stored.notes[:count]:
         frames, times = recoded(note["seed"])
-        notes.append({**note, "times_s": times.tolist()})
-        pictures.append(frames)
+        notes.append({**note, "times_s": times[::2].tolist()})
+        dense.append(frames)
+    pictures = [clip[::2] for clip in dense]
     patches = np.stack([tower.patches(clip) for clip in pictures])
-    vectors = vectors_of(bundle.embedder, patches)
+    vectors = span_vectors(bundle.embedder, dense, len(dense))
     tuned = bundle.model("tuned")
     seen_again = np.concatenate([features_of(tuned.model, patches[i : i + 16]) for i in range(0, count, 16)])
     shown: dict[RetrievalMode, Any] = {"contrastive": bundle.neighbours.shown(vectors, "contrastive")}

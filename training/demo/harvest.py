@@ -2,11 +2,13 @@
 
 ``python -m training.demo.harvest SET…`` renders named sets; finished shards are kept, so a killed run goes on.
 
-Each clip is drawn at its sixteen sampling times, coded as H.264 with one of several qualities and decoded again (of
-sets without files only a quarter, for time: after halving the size the code leaves little trace), and resized by the
-common rule: what is stored is what serving would see. Per set:
+Each clip is drawn at its sixteen sampling times (and halfway between them where asked), coded as H.264 with one of
+several qualities and decoded again (of sets without files only a quarter, for time: after halving the size the code
+leaves little trace), and resized by the common rule: what is stored is what serving would see. Per set:
 
 - ``patches.npy`` (N, 8, 112, 1536) uint8, see ``tower``;
+- ``between.npy`` (N, 15, 128, 224, 3) uint8, the pictures halfway between neighbouring ones, of sets that the embedder
+  looks at as it does when serving;
 - ``target_<name>.npy`` (N, 8, 2·C, 112) float16, dense targets of both frames of each group, in patch order;
 - ``notes/<shard>.json``: per clip its annotation, facts, times (16,) s, degradation; a shard's file is written last;
 - ``clips/<seed>.mp4`` where the set keeps them.
@@ -55,6 +57,8 @@ class ClipSet:
     dense: bool = False
     keep: bool = False
     """Keep the mp4 files."""
+    between: bool = False
+    """Draw the pictures halfway between the sixteen too."""
 
 
 SETS = {
@@ -62,27 +66,36 @@ SETS = {
     for s in (
         ClipSet("base", 0, 5000, degraded=0.3, dense=True),
         ClipSet("adapter", 100_000, 3000),
-        ClipSet("library", 200_000, 332, keep=True),
-        ClipSet("calibration", 300_000, 1000),
+        ClipSet("library", 200_000, 332, keep=True, between=True),
+        ClipSet("calibration", 300_000, 1000, between=True),
         ClipSet("steps", 400_000, 400, kind="front_raised"),
-        ClipSet("test", 1_000_000, 500, keep=True),
-        ClipSet("new", 2_000_000, 400, viewpoints="new", keep=True),
-        ClipSet("second", 3_000_000, 300, style="second", keep=True),
+        ClipSet("test", 1_000_000, 500, keep=True, between=True),
+        ClipSet("new", 2_000_000, 400, viewpoints="new", keep=True, between=True),
+        ClipSet("second", 3_000_000, 300, style="second", keep=True, between=True),
     )
 }
 
 
 @dataclass(frozen=True)
 class Stored:
-    """An opened set. ``patches`` and ``targets`` are memory maps."""
+    """An opened set. ``patches``, ``between`` and ``targets`` are memory maps."""
 
     folder: Path
     patches: NDArray[np.uint8]
+    between: NDArray[np.uint8] | None
     targets: dict[str, NDArray[np.float16]]
     notes: tuple[dict[str, Any], ...]
 
     def __len__(self) -> int:
         return len(self.notes)
+
+    def dense(self, row: int) -> NDArray[np.uint8]:
+        """(31, 128, 224, 3): the clip's pictures with those between. Only of sets that have them."""
+        assert self.between is not None, f"the set {self.folder.name} was drawn without pictures between"
+        usual = tower.pictures(np.asarray(self.patches[row]))
+        found = np.empty((len(usual) + len(self.between[row]), *usual.shape[1:]), np.uint8)
+        found[::2], found[1::2] = usual, self.between[row]
+        return found
 
 
 def folder(name: str, work: Path = WORK) -> Path:
@@ -98,7 +111,8 @@ def opened(name: str, work: Path = WORK, limit: int | None = None) -> Stored:
             break
         notes += json.loads(shard.read_text(encoding="utf-8"))
     targets = {p.stem.removeprefix("target_"): np.load(p, mmap_mode="r") for p in sorted(root.glob("target_*.npy"))}
-    return Stored(root, np.load(root / "patches.npy", mmap_mode="r"), targets, tuple(notes[:limit]))
+    between = np.load(root / "between.npy", mmap_mode="r") if SETS[name].between else None
+    return Stored(root, np.load(root / "patches.npy", mmap_mode="r"), between, targets, tuple(notes[:limit]))
 
 
 def coded(frames: NDArray[np.uint8], times_s: NDArray[np.float64], crf: int) -> bytes:
@@ -137,8 +151,18 @@ def small(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return video.permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def _clip(which: ClipSet, seed: int) -> tuple[NDArray[np.uint8], dict[str, NDArray[Any]], dict[str, Any], bytes]:
-    """Stored patches, dense targets (8, 2·channels, 112), note and mp4 of one clip."""
+@dataclass(frozen=True)
+class _Drawn:
+    """One clip: stored ``patches``, pictures in ``between``, dense ``targets`` (8, 2·channels, 112), ``note``, mp4."""
+
+    patches: NDArray[np.uint8]
+    between: NDArray[np.uint8] | None
+    targets: dict[str, NDArray[Any]]
+    note: dict[str, Any]
+    data: bytes
+
+
+def _clip(which: ClipSet, seed: int) -> _Drawn:
     from training.demo import scene
     from training.demo.annotate import annotation
     from training.demo.degrade import LEVELS, degrade
@@ -150,21 +174,25 @@ def _clip(which: ClipSet, seed: int) -> tuple[NDArray[np.uint8], dict[str, NDArr
     rng = np.random.default_rng([seed, 77])
     plan = scene.plan_clip(seed, kind=which.kind, viewpoints=which.viewpoints, style=which.style)
     file_times = frame_times(plan)
-    times = file_times[np.round(np.linspace(0, len(file_times) - 1, FRAMES)).astype(int)]
+    count = 2 * FRAMES - 1 if which.between else FRAMES
+    drawn = file_times[np.round(np.linspace(0, len(file_times) - 1, count)).astype(int)]
+    times = drawn[::2] if which.between else drawn
     targets: dict[str, NDArray[Any]] = {}
     if which.dense:
-        frames, dense = draw_both(plan, times, width=SIZE[0], height=SIZE[1], grid=tower.GRID)
+        frames, dense = draw_both(plan, drawn, width=SIZE[0], height=SIZE[1], grid=tower.GRID)
         targets = {name: _grouped(value) for name, value in dense.items()}
     else:
-        frames = draw_frames(plan, times)
+        frames = draw_frames(plan, drawn)
     kind, level = "none", 0
     if rng.random() < which.degraded:
         kind, level = str(rng.choice(DEGRADATIONS[1:])), int(rng.choice(LEVELS))
         frames = degrade(frames, kind, level, seed)
     data = b""
     if which.keep or rng.random() < 0.25:
-        data = coded(frames, times, int(rng.choice((20, 20, 24, 28))))
+        data = coded(frames, drawn, int(rng.choice((20, 20, 24, 28))))
         frames = decoded(data)
+    between = small(frames[1::2]) if which.between else None
+    frames = frames[::2] if which.between else frames
     note = {
         "seed": seed,
         "times_s": np.round(times, 3).tolist(),
@@ -172,7 +200,7 @@ def _clip(which: ClipSet, seed: int) -> tuple[NDArray[np.uint8], dict[str, NDArr
         "facts": facts(plan, times.reshape(GROUPS, 2).mean(1)),
         "annotation": annotation(plan, f"clips/{seed}.mp4"),
     }
-    return tower.patches(small(frames)), targets, note, data
+    return _Drawn(tower.patches(small(frames)), between, targets, note, data)
 
 
 def _grouped(value: NDArray[Any]) -> NDArray[Any]:
@@ -186,19 +214,24 @@ def _shard(which: ClipSet, first: int, work: Path) -> int:
     """Render one shard; returns its number of clips."""
     root = folder(which.name, work)
     patches = np.load(root / "patches.npy", mmap_mode="r+")
+    between = np.load(root / "between.npy", mmap_mode="r+") if which.between else None
     targets: dict[str, NDArray[np.float16]] = {}
     notes = []
     for row in range(first, min(first + SHARD, which.clips)):
-        stored, dense, note, data = _clip(which, which.seed + row)
-        patches[row] = stored
-        for name, value in dense.items():
+        clip = _clip(which, which.seed + row)
+        patches[row] = clip.patches
+        if between is not None:
+            between[row] = clip.between
+        for name, value in clip.targets.items():
             if name not in targets:
                 targets[name] = np.load(root / f"target_{name}.npy", mmap_mode="r+")
             targets[name][row] = value
         if which.keep:
-            (root / "clips" / f"{which.seed + row}.mp4").write_bytes(data)
-        notes.append(note)
+            (root / "clips" / f"{which.seed + row}.mp4").write_bytes(clip.data)
+        notes.append(clip.note)
     patches.flush()
+    if between is not None:
+        between.flush()
     part = root / "notes" / f"{first:06d}.part"
     part.write_text(json.dumps(notes), encoding="utf-8")
     os.replace(part, part.with_suffix(".json"))
@@ -212,10 +245,13 @@ def _prepare(which: ClipSet, work: Path) -> None:
     (root / "clips").mkdir(exist_ok=True)
     shape = (which.clips, GROUPS, tower.PATCHES, tower.PATCH_VALUES)
     if which.dense and not any(root.glob("target_*.npy")):
-        for name, value in _clip(which, which.seed)[1].items():
+        for name, value in _clip(which, which.seed).targets.items():
             np.lib.format.open_memmap(root / f"target_{name}.npy", "w+", np.float16, (which.clips, *value.shape))
     if not (root / "patches.npy").exists():
         np.lib.format.open_memmap(root / "patches.npy", "w+", np.uint8, shape)
+    if which.between and not (root / "between.npy").exists():
+        pictures = (which.clips, FRAMES - 1, tower.HEIGHT, tower.WIDTH, 3)
+        np.lib.format.open_memmap(root / "between.npy", "w+", np.uint8, pictures)
 
 
 def harvest(names: list[str], work: Path = WORK, workers: int = 2, limit: int | None = None) -> None:

@@ -16,9 +16,8 @@ from transformers import AutoProcessor
 
 from services.adapters import AdapterRegistry
 from services.dialog import contract
-from services.embedder import Embedder
 from services.model_identity import identify
-from services.schema import Calibration, VariantName
+from services.schema import Calibration, VariantName, digest_of
 from services.settings import ROOT, environment_with, profile
 from training.demo import language, novelty_fit, quality_data, references, samples, tower, video_mae
 from training.demo import vision as vision_stage
@@ -72,14 +71,14 @@ def embedder(bundle: Bundle) -> None:
 
 
 def library(bundle: Bundle) -> None:
-    seen_vectors = video_mae.vectors(bundle.embedder, bundle.stored("library"))
-    provenance = Embedder(bundle.folder / "embedder").provenance
-    references.build(bundle.stored("library"), seen_vectors, provenance, bundle.folder / "library")
+    stored = bundle.stored("library")
+    references.build(stored, bundle.vectors(stored), bundle.provenance, bundle.folder / "library")
 
 
 def novelty(bundle: Bundle) -> None:
+    """The measure compares whole clips: sets that only train have no pictures between."""
     originals = bundle.stored("calibration")
-    again = [novelty_fit.recoded(note["seed"])[0] for note in originals.notes[-RECODED:]]
+    again = [novelty_fit.recoded(note["seed"])[0][::2] for note in originals.notes[-RECODED:]]
     again_vectors = video_mae.vectors_of(bundle.embedder, np.stack([tower.patches(clip) for clip in again]))
     own = video_mae.vectors(bundle.embedder, originals)
     trained = video_mae.vectors(bundle.embedder, bundle.stored("adapter"), limit=REFERENCE_VECTORS)
@@ -153,7 +152,7 @@ def digests(bundle: Bundle) -> dict[str, object]:
     return {
         "preprocessing": rule.digest,
         "base": identify(bundle.base).weights,
-        "embedder": Embedder(bundle.folder / "embedder").provenance.weights,
+        "embedder": digest_of(bundle.provenance),
         "adapter": {"mounting": record.digest},
     }
 

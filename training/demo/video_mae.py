@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from torch.nn import functional as fn
 from transformers import VideoMAEConfig, VideoMAEModel, VideoMAEVideoProcessor
 
 from services.moving_blocks import moving_blocks
+from services.spans import positions
 from training.demo import tower
 from training.demo.harvest import GROUPS, WORK, Stored, opened
 from training.demo.plan import KINDS
@@ -296,14 +298,14 @@ def train(sets: list[Stored], settings: Settings) -> VideoMAEModel:
 
 
 def save(model: VideoMAEModel, folder: Path) -> None:
-    """Stock model in bfloat16, stock processor, and the rule of ``services.embedder`` for the blocks that enter."""
+    """Stock model in bfloat16, stock processor, and the rules of ``services.embedder`` for blocks and spans."""
     model.to(torch.bfloat16).save_pretrained(folder)
     picture_processor().save_pretrained(folder)
-    (folder / "embedder.json").write_text(json.dumps({"moving_blocks": SHOWN}) + "\n", encoding="utf-8")
+    (folder / "embedder.json").write_text(json.dumps({"moving_blocks": SHOWN, "spans": True}) + "\n", encoding="utf-8")
 
 
 def vectors(model: VideoMAEModel, stored: Stored, limit: int | None = None) -> NDArray[np.float32]:
-    """(N, 192) float32 of length 1, of a set's first ``limit`` clips."""
+    """(N, 192) float32 of length 1, of the whole clips of a set's first ``limit``."""
     return vectors_of(model, stored.patches[: min(len(stored), limit or len(stored))])
 
 
@@ -319,6 +321,17 @@ def vectors_of(model: VideoMAEModel, patches: NDArray[np.uint8], batch: int = 32
             hidden = encoder(tower.normalised(torch.from_numpy(blocks)), tokens_of(shown))
             out.append(fn.normalize(hidden.mean(1), dim=1).numpy())
     return np.concatenate(out)
+
+
+def span_vectors(model: VideoMAEModel, clips: Iterable[NDArray[np.uint8]], count: int) -> NDArray[np.float32]:
+    """(N, 768) float32 of length 1 of ``count`` clips with the pictures between (31, 128, 224, 3): those of the whole
+    clip and its halves, one behind the other, as ``services.embedder`` puts them."""
+    progress, out = Progress("vectors", count), []
+    for dense in clips:
+        spans = np.stack([tower.patches(dense[each]) for each in positions(len(dense), 2 * GROUPS)])
+        out.append(vectors_of(model, spans).ravel() / np.sqrt(len(spans)))
+        progress.step()
+    return np.asarray(out, np.float32)
 
 
 def main() -> None:
