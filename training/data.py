@@ -67,7 +67,7 @@ class Sample:
     @property
     def title(self) -> str:
         """What a person knows it by: entry number and file names."""
-        names = [medium.path.name for medium in self.media if medium.path is not None]
+        names = list(dict.fromkeys(medium.path.name for medium in self.media if medium.path is not None))
         known = ", ".join(names[:3]) + (", …" if len(names) > 3 else "") if names else self.digest[:12]
         return known if self.entry is None else f"entry {self.entry} ({known})"
 
