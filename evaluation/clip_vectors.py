@@ -114,7 +114,7 @@ class Looks:
     """All the ways to look at a clip's frames."""
 
     def __init__(self, service: ModelService) -> None:
-        folder = model_folder(service.profile.embedder)
+        folder = model_folder(service.profile.embedder, service.profile.name)
         self.whole, self.moving, self.windows = (Embedder(folder, service.device) for _ in range(3))
         self.whole.blocks = None
         self.whole.spans = self.moving.spans = False

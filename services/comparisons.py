@@ -36,8 +36,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One column's word on a clip. ``p`` is the probability of mounting that the verdict rests on, ``p_alone`` the
-    model's own before calibration and vote; ``error`` a sentence when there is no verdict."""
+    """One column's word on a clip. ``p`` is the probability of mounting that the verdict rests on (None where none
+    counts, as with unusable pictures), ``p_alone`` the model's own before calibration and vote; ``error`` a sentence
+    when there is no verdict."""
 
     verdict: Verdict | None = None
     p: float | None = None

@@ -15,8 +15,9 @@ WANTED = (WEIGHTS, "*.json", "*.txt", "*.jinja")
 """Weights are safetensors; everything else a repository may hold stays there."""
 
 
-def model_folder(name: str) -> Path:
-    """Local folder of a model. Never touches the network; ModelError with the remedy if files are missing."""
+def model_folder(name: str, profile: str | None = None) -> Path:
+    """Local folder of a model. Never touches the network; ModelError with the remedy if files are missing, which names
+    the ``profile`` that wants the model where it is given."""
     folder = located(name)
     if folder is not None:
         if not (folder / "config.json").exists():
@@ -25,9 +26,9 @@ def model_folder(name: str) -> Path:
     try:
         return Path(snapshot_download(name, local_files_only=True))
     except (LocalEntryNotFoundError, OSError, ValueError) as error:
+        command = "python -m agent download" + (f" --profile {profile}" if profile else "")
         raise ModelError(
-            f"The model {name} is not on this machine; run 'python -m agent download' for this profile, "
-            "or choose the profile 'demo'."
+            f"The model {name} is not on this machine; run '{command}', or choose the profile 'demo'."
         ) from error
 
 

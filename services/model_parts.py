@@ -46,7 +46,7 @@ class ModelParts:
     @cached_property
     def base_folder(self) -> Path:
         """Folder of the base model's files: in the project, on disk, or in the local hub cache."""
-        return model_folder(self.profile.base_model)
+        return model_folder(self.profile.base_model, self.profile.name)
 
     @property
     def identity(self) -> ModelIdentity:
@@ -70,7 +70,7 @@ class ModelParts:
     @cached_property
     def embedder(self) -> Embedder:
         with self._parts_lock, _LOADING:
-            return Embedder(model_folder(self.profile.embedder), device=self.device)
+            return Embedder(model_folder(self.profile.embedder, self.profile.name), device=self.device)
 
     @cached_property
     def library(self) -> Library:

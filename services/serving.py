@@ -58,7 +58,7 @@ def serving(settings: Settings, chosen: Profile, device: Literal["cpu", "gpu"], 
         raise SettingsError(
             f"A server at {host} would serve everyone who reaches it; set HERDLENS_SERVER_KEY, or serve on 127.0.0.1."
         )
-    folder = model_folder(chosen.base_model)
+    folder = model_folder(chosen.base_model, chosen.name)
     dialog = load_dialog(folder, chosen.sampling, chosen.min_pixels, chosen.max_pixels)
     identity = identify(folder, chosen.base_model)
     fitting, left_out = _adapters(settings, chosen, identity, dialog)

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from agent.events import Finished
 from agent.graph import analyze
 from services.annotations import entry_for
-from services.comparisons import Compared, Comparison, Judged, new_id, now
+from services.comparisons import COLUMNS, Compared, Comparison, Judged, new_id, now
 from services.schema import Request
+from tests.media import Picture, make_clip
 from tests.ui.conftest import PATIENCE_S, address, shown
 from ui.compare_counts import rows, tally
 from ui.desk import Desk
@@ -153,6 +155,25 @@ def test_a_bad_upload_costs_its_own_line_only(
     assert "text file" in table(at.run())["note"].iloc[0]
     kept = [path.name for path in (data / "history" / "uploads").rglob("*.mp4")]
     assert "notes.mp4" not in kept
+
+
+def test_no_probability_stands_beside_a_verdict_that_none_outweighs(
+    tab: Any, desk: Desk, service: Any, tmp_path: Path
+) -> None:
+    """Noise is nothing that the models were trained on: unclear, however sure a model is of it."""
+    rng = np.random.default_rng(3)
+
+    def paint(number: int, width: int, height: int) -> Picture:
+        return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+    clip = make_clip(tmp_path / "noise.mp4", 60, width=448, height=256, fps=10, paint=paint)
+    at = opened(tab)
+    at.file_uploader[0].set_value([("noise.mp4", clip.read_bytes(), "video/mp4")])
+    at.run().button("compare_start").click().run()
+    (item,) = ended(desk, service, address(at, "comparison") or "").items
+    assert [(item.columns[name].verdict, item.columns[name].p) for name in COLUMNS] == [("unclear", None)] * 3
+    assert all(item.columns[name].p_alone is not None for name in COLUMNS)
+    assert not any("%" in cell for name in COLUMNS for cell in table(at.run())[str(name)])
 
 
 def test_an_annotation_file_says_the_truth(tab: Any, desk: Desk, service: Any, samples: list[Any]) -> None:
