@@ -13,6 +13,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -55,7 +56,7 @@ class Payloads:
     def __init__(self, rule: Preprocessing) -> None:
         self._rule = rule
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[str, str], Encoded] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], Future[Encoded]] = OrderedDict()
 
     def media(self, prompt: Prompt, *, exact: bool) -> list[Encoded]:
         """The prompt's clips and images, in their order. ``exact``: as vLLM takes frames with their times."""
@@ -72,16 +73,22 @@ class Payloads:
         return found
 
     def _once(self, key: str, form: str, encode: Callable[[], Encoded]) -> Encoded:
+        """Encoded by the first that asks; who asks meanwhile waits for it."""
         with self._lock:
             found = self._kept.get((key, form))
-        if found is None:
-            found = encode()
-        with self._lock:
-            self._kept[key, form] = found
+            coming: Future[Encoded] = found or Future()
+            self._kept[key, form] = coming
             self._kept.move_to_end((key, form))
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
-        return found
+        if found is None:
+            try:
+                coming.set_result(encode())
+            except BaseException as error:
+                with self._lock:
+                    self._kept.pop((key, form), None)
+                coming.set_exception(error)
+        return coming.result()
 
     def _clip(self, clip: Frames, *, exact: bool) -> Encoded:
         pictures = [_png(frame) for frame in resize(clip.rgb, self._rule)]

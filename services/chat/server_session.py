@@ -7,7 +7,8 @@ preprocessing as exactly the tokens that come out of ours. What it lacks is told
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -76,6 +77,7 @@ class ServerSession:
         self._features: Features | None = None
         self._lock = asyncio.Lock()
         self._kept: set[str] = set()
+        self._travelling: dict[str, asyncio.Event] = {}
         self._effective: set[str] = set()
 
     @property
@@ -130,7 +132,12 @@ class ServerSession:
         **settings: Any,
     ) -> None:
         """Hand the pieces of one answer to ``take`` as they come."""
-        await self._asked(partial(self.client.stream, take), model, prompt, media, begun, settings)
+
+        def taken(piece: ChatCompletionChunk) -> None:
+            self._arrived(media)
+            take(piece)
+
+        await self._asked(partial(self.client.stream, taken), model, prompt, media, begun, settings)
 
     async def _asked(
         self,
@@ -144,17 +151,43 @@ class ServerSession:
         """``call`` with the whole request; once more with all media where the server's cache has let them go."""
         rest = dict(settings)
         extra = rest.pop("extra_body", {})
-        for resend in (False, True):
-            request = self.request(model, prompt, media, begun=begun, resend=resend)
-            request["extra_body"] |= extra
-            try:
-                answer = await call(**request, **rest)
-                break
-            except RequestRefused as error:
-                if resend or "cache miss" not in error.reason.lower():
-                    raise
-        self._kept |= {medium.id for medium in media if medium.named != medium.parts}
+        async with self._travel(media):
+            for resend in (False, True):
+                request = self.request(model, prompt, media, begun=begun, resend=resend)
+                request["extra_body"] |= extra
+                try:
+                    answer = await call(**request, **rest)
+                    break
+                except RequestRefused as error:
+                    if resend or "cache miss" not in error.reason.lower():
+                        raise
+            self._arrived(media)
         return answer
+
+    @asynccontextmanager
+    async def _travel(self, media: Sequence[Encoded]) -> AsyncIterator[None]:
+        """Let what the server has not seen travel with one request only; others about it wait until it has arrived.
+        Sent with two at once, as by two variants, it would be decoded and prepared twice."""
+        for medium in media:
+            while under_way := self._travelling.get(medium.id):
+                await under_way.wait()
+        mine = {medium.id: asyncio.Event() for medium in media if _nameable(medium) and medium.id not in self._kept}
+        self._travelling |= mine
+        try:
+            yield
+        finally:
+            self._landed(mine)
+
+    def _arrived(self, media: Sequence[Encoded]) -> None:
+        """The server has begun to answer, so it has these media."""
+        seen = [medium.id for medium in media if _nameable(medium)]
+        self._kept.update(seen)
+        self._landed(seen)
+
+    def _landed(self, names: Iterable[str]) -> None:
+        for name in names:
+            if under_way := self._travelling.pop(name, None):
+                under_way.set()
 
     async def scores(
         self, model: str, prompt: Prompt, media: Sequence[Encoded], prefix: str, options: Sequence[str]
@@ -275,6 +308,10 @@ class ServerSession:
                 "version and profile."
             )
         return True
+
+
+def _nameable(medium: Encoded) -> bool:
+    return medium.named != medium.parts
 
 
 def names_of(served: Sequence[str]) -> str:

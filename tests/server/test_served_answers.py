@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ from agent.graph import analyze
 from agent.prompts import mounting_question
 from services.chat.chat_model import AdapterRef
 from services.errors import AdapterError, Cancelled, ModelError
-from services.schema import Request
+from services.schema import Request, Window
 from services.settings import ROOT
 from tests.server.conftest import served_by
 from tests.server.running_server import RunningServer
-from tests.server.test_equality import SAMPLES, answer
+from tests.server.test_equality import SAMPLES
 from tests.services.chat.conftest import make_adapter
 
 BASE = ROOT / "assets/demo/base"
@@ -105,14 +106,21 @@ def test_a_wrong_key_is_told(server: RunningServer, tmp_path: Path) -> None:
 
 
 def test_both_variants_at_once_share_the_pictures(server: RunningServer, served: Any) -> None:
-    path = SAMPLES[5]
-    answer(served, path, "base", mounting_question())
-    queries = server.metric("vllm:mm_cache_queries_total")
-    hits = server.metric("vllm:mm_cache_hits_total")
-    answer(served, path, "tuned", mounting_question())
-    asked_again = server.metric("vllm:mm_cache_queries_total") - queries
-    assert asked_again > 0
-    assert server.metric("vllm:mm_cache_hits_total") - hits == asked_again
+    """A clip that the server never saw is prepared and looked at once for both."""
+
+    def counted() -> list[float]:
+        return [server.metric(f"vllm:mm_cache_{what}_total") for what in ("queries", "hits")]
+
+    clip = served.open_clip(str(SAMPLES[5]), Window(0.4, 5.0), threading.Event())
+    video = {"type": "video", "key": clip.key, "frames": served.clips.of(clip).frames}
+    messages = [HumanMessage(content=[video, {"type": "text", "text": mounting_question()}])]
+    tuned = served.reference(served.adapters.get("mounting"))
+    served.backend.try_adapter(tuned)
+    before = counted()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda one: served.chat.invoke(messages, adapter=one, prefill="Status:"), (None, tuned)))
+    queries, hits = (after - earlier for after, earlier in zip(counted(), before, strict=True))
+    assert queries > 2 and queries - hits == 1
 
 
 def _prompt(messages: list[HumanMessage]) -> Any:
