@@ -214,7 +214,7 @@ def recoded_control(figures: Figures, bundle: Bundle, seen: Seen, count: int = 1
     patches = np.stack([tower.patches(clip) for clip in pictures])
     vectors = span_vectors(bundle.embedder, dense, len(dense))
     tuned = bundle.model("tuned")
-    seen_again = np.concatenate([features_of(tuned.model, patches[i : i + 16]) for i in range(0, count, 16)])
+    seen_again = np.concatenate([features_of(tuned.model, patches[i : i + 16]) for i in range(0, len(patches), 16)])
     shown: dict[RetrievalMode, Any] = {"contrastive": bundle.neighbours.shown(vectors, "contrastive")}
     p = probabilities(mounting_scores(tuned, notes, seen_again, shown)["contrastive"])
     _whole_rule(figures, bundle, "re-encoded renders", p, vectors, pictures, seen.mounting[:count])
