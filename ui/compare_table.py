@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 RIGHT = {True: " ✓", False: " ✗", None: ""}
 ROW_PIXELS = 48
-COLUMN_PIXELS: dict[Column, int] = {"base": 126, "tuned": 126, "alone": 148}
+COLUMN_PIXELS: dict[Column, int] = {"base": 138, "tuned": 138, "alone": 148}
 
 
 def summary(comparison: Comparison, found: Sequence[Row], service: ModelService) -> None:
