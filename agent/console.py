@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from agent.verdict import BEYOND_PROBABILITY
+from agent.verdict import counting
 from services.schema import DEGRADATION_WORDS, Report
 
 WORDS: Mapping[str, str] = {
@@ -28,8 +28,8 @@ def lines(report: Report) -> Iterator[str]:
 
 
 def _mounting(report: Report) -> Iterator[str]:
-    counts = report.p_mounting is not None and report.decided_by.rule not in BEYOND_PROBABILITY
-    chance = f" (probability of mounting {report.p_mounting:.0%})" if counts else ""
+    p = counting(report.p_mounting, report.decided_by.rule)
+    chance = "" if p is None else f" (probability of mounting {p:.0%})"
     yield f"{report.clip.path}: Verdict: {WORDS[report.verdict]}{chance}"
     if report.reason:
         yield f"  Reason: {report.reason}"

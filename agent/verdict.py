@@ -65,6 +65,11 @@ BEYOND_PROBABILITY = (UNUSABLE, UNLIKE)
 """Rules that no probability outweighs: what is shown beside them must not read as if it counted."""
 
 
+def counting(p: float | None, rule: str) -> float | None:
+    """``p`` where it may stand beside a verdict that ``rule`` gave; None where it would read as if it counted."""
+    return None if rule in BEYOND_PROBABILITY else p
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """A verdict with the calibrated probability (None without a score) and the rule that gave it."""

@@ -25,7 +25,9 @@ from tests.server.running_server import INSTALLED, KEY, MISSING, RunningServer
 CLIENTS = (1, 4, 16)
 REQUESTS = 32
 ROUNDS = 12
+"""Clips timed for each ratio, the samples in turn."""
 LATER_S = 0.15
+"""How much later each further window of a sample begins: other frames are then the nearest to the sampling times."""
 
 
 def measure() -> dict[str, Any]:

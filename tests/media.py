@@ -57,6 +57,21 @@ def barn(number: int, width: int, height: int) -> Picture:
     return picture
 
 
+def pattern(kind: str) -> Painter:
+    """Pictures that show nothing: ``black``, ``frozen`` (one picture of noise) or ``noise`` (a new one each time)."""
+    rng = np.random.default_rng(3)
+    still = rng.integers(0, 256, (512, 896, 3), dtype=np.uint8)
+
+    def paint(number: int, width: int, height: int) -> Picture:
+        if kind == "black":
+            return np.zeros((height, width, 3), np.uint8)
+        if kind == "frozen":
+            return np.ascontiguousarray(still[:height, :width] // 2 + 60)
+        return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+    return paint
+
+
 def make_clip(
     path: Path | str,
     frames: int = 50,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.events import Failed, Finished, Retrieved, Step, StepStarted
 from agent.graph import analyze
-from agent.verdict import BEYOND_PROBABILITY
+from agent.verdict import counting
 from services.comparisons import COLUMNS, Column, Compared, Comparison, Judged, new_id, now
 from services.errors import AdapterError, Cancelled, HerdLensError, InputError
 from services.schema import Neighbourhood, Report, Request, RetrievalMode, Window
@@ -202,8 +202,7 @@ class ComparisonRunner:
 def _judged(report: Report, variant: Any) -> Judged:
     if variant.error:
         return Judged(error=variant.error)
-    counts = report.decided_by.rule not in BEYOND_PROBABILITY
-    return Judged(variant.verdict, variant.p_decided if counts else None, variant.p_mounting)
+    return Judged(variant.verdict, counting(variant.p_decided, report.decided_by.rule), variant.p_mounting)
 
 
 def _digest(service: ModelService, adapter: str | None) -> str | None:

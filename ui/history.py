@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from agent.verdict import BEYOND_PROBABILITY
+from agent.verdict import counting
 from services.schema import DEGRADATION_WORDS, AnyVerdict
 from ui.quality_view import severity
 from ui.session import desk, guarded, open_report, service_or_note, words
@@ -66,8 +66,8 @@ def _page_number(count: int) -> int:
 def _row(past: Past, service: ModelService) -> None:
     w = words()
     with st.container(border=True, horizontal=True, vertical_alignment="center", key=f"row_{past.id}"):
-        counts = past.p_mounting is not None and past.report["decided_by"]["rule"] not in BEYOND_PROBABILITY
-        likelihood = percent(past.p_mounting) if counts and past.p_mounting is not None else w("about.none")
+        p = counting(past.p_mounting, past.report["decided_by"]["rule"])
+        likelihood = w("about.none") if p is None else percent(p)
         quality = past.report.get("task") == "quality"
         figure = severity(w, past.report["severity"]) if quality else w("history.probability", percent=likelihood)
         checked = w("history.confirmed", label=w(f"label.{past.feedback}")) if past.feedback else ""

@@ -45,6 +45,11 @@ class Encoded:
     settings: dict[str, Any]
 
     @property
+    def nameable(self) -> bool:
+        """Whether a server that has it in its cache can be told of it by name alone."""
+        return any("uuid" in part for part in self.parts)
+
+    @property
     def named(self) -> tuple[Part, ...]:
         """The parts without their content, for a server that has it in its cache."""
         return tuple({**part, part["type"]: None} if "uuid" in part else part for part in self.parts)

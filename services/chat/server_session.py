@@ -168,10 +168,10 @@ class ServerSession:
     async def _travel(self, media: Sequence[Encoded]) -> AsyncIterator[None]:
         """Let what the server has not seen travel with one request only; others about it wait until it has arrived.
         Sent with two at once, as by two variants, it would be decoded and prepared twice."""
-        for medium in media:
-            while under_way := self._travelling.get(medium.id):
-                await under_way.wait()
-        mine = {medium.id: asyncio.Event() for medium in media if _nameable(medium) and medium.id not in self._kept}
+        # All of them anew after each wait: another request may have taken up one that had landed meanwhile.
+        while under_way := [self._travelling[medium.id] for medium in media if medium.id in self._travelling]:
+            await under_way[0].wait()
+        mine = {medium.id: asyncio.Event() for medium in media if medium.nameable and medium.id not in self._kept}
         self._travelling |= mine
         try:
             yield
@@ -180,7 +180,7 @@ class ServerSession:
 
     def _arrived(self, media: Sequence[Encoded]) -> None:
         """The server has begun to answer, so it has these media."""
-        seen = [medium.id for medium in media if _nameable(medium)]
+        seen = [medium.id for medium in media if medium.nameable]
         self._kept.update(seen)
         self._landed(seen)
 
@@ -308,10 +308,6 @@ class ServerSession:
                 "version and profile."
             )
         return True
-
-
-def _nameable(medium: Encoded) -> bool:
-    return medium.named != medium.parts
 
 
 def names_of(served: Sequence[str]) -> str:

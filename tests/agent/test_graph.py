@@ -7,7 +7,6 @@ import re
 import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from agent import console
@@ -26,7 +25,7 @@ from agent.graph import analyze, build_graph
 from services.model_service import ModelService
 from services.schema import Report, Request, Window
 from services.settings import ROOT
-from tests.media import make_clip
+from tests.media import make_clip, pattern
 
 
 def run(service: ModelService, path: Path | str, **options: object) -> list[Event]:
@@ -121,20 +120,6 @@ def test_cancelling_ends_with_one_sentence_and_status_130(service: ModelService,
             cancelled.set()
     assert isinstance(seen[-1], Failed) and seen[-1].exit_status == 130
     assert sum(isinstance(event, Token) for event in seen) < 20
-
-
-def pattern(kind: str):
-    rng = np.random.default_rng(3)
-    still = rng.integers(0, 256, (512, 896, 3), dtype=np.uint8)
-
-    def paint(number: int, width: int, height: int):
-        if kind == "black":
-            return np.zeros((height, width, 3), np.uint8)
-        if kind == "frozen":
-            return np.ascontiguousarray(still[:height, :width] // 2 + 60)
-        return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-    return paint
 
 
 @pytest.mark.parametrize("kind", ["black", "frozen", "noise"])

@@ -26,8 +26,8 @@ from tests.services.chat.conftest import make_adapter
 BASE = ROOT / "assets/demo/base"
 
 
-def asked(service: Any, path: Path) -> list[HumanMessage]:
-    clip = service.open_clip(str(path), None, threading.Event())
+def asked(service: Any, path: Path, window: Window | None = None) -> list[HumanMessage]:
+    clip = service.open_clip(str(path), window, threading.Event())
     video = {"type": "video", "key": clip.key, "frames": service.clips.of(clip).frames}
     return [HumanMessage(content=[video, {"type": "text", "text": mounting_question()}])]
 
@@ -111,9 +111,7 @@ def test_both_variants_at_once_share_the_pictures(server: RunningServer, served:
     def counted() -> list[float]:
         return [server.metric(f"vllm:mm_cache_{what}_total") for what in ("queries", "hits")]
 
-    clip = served.open_clip(str(SAMPLES[5]), Window(0.4, 5.0), threading.Event())
-    video = {"type": "video", "key": clip.key, "frames": served.clips.of(clip).frames}
-    messages = [HumanMessage(content=[video, {"type": "text", "text": mounting_question()}])]
+    messages = asked(served, SAMPLES[5], Window(0.4, 5.0))
     tuned = served.reference(served.adapters.get("mounting"))
     served.backend.try_adapter(tuned)
     before = counted()

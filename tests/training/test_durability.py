@@ -18,16 +18,13 @@ import torch
 
 from services.errors import Cancelled, ResourceError
 from services.settings import ROOT
+from tests.training.toy_clips import quiet
 from training import checkpoints
 from training.data import Sample
 from training.settings import TrainConfig
 from training.trainer import train
 
 Settings = Callable[..., TrainConfig]
-
-
-def quiet(line: str) -> None:
-    """Reports go nowhere."""
 
 
 def small(step: int, size: int = 1000) -> checkpoints.Checkpoint:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.training.toy_clips import quiet
 from training.base import load_base, load_dialog
 from training.data import Sample
 from training.loop import Run
@@ -23,10 +24,6 @@ from training.trainer import train
 
 Settings = Callable[..., TrainConfig]
 ALONE: dict[str, object] = {"context": "off", "validation_share": 0.0, "dropout": 0.0}
-
-
-def quiet(line: str) -> None:
-    """Reports go nowhere."""
 
 
 def begun(config: TrainConfig, samples: list[Sample]) -> Run:

@@ -15,16 +15,13 @@ from services.adapters import validate
 from services.errors import AnnotationError
 from tests.media import make_clip, numbered
 from tests.training.tiny_bases import ARCHITECTURES
+from tests.training.toy_clips import quiet
 from training.data import from_annotations
 from training.settings import TrainConfig
 from training.trainer import train
 
 Settings = Callable[..., TrainConfig]
 KINDS = ("Blur, severity 3.", "Nothing spoils it.")
-
-
-def quiet(line: str) -> None:
-    """Reports go nowhere."""
 
 
 def entry(number: int) -> dict[str, Any]:

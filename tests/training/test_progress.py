@@ -16,16 +16,13 @@ import pytest
 
 from services.errors import AnnotationError, Cancelled
 from services.settings import ROOT
+from tests.training.toy_clips import quiet
 from training.data import Sample
 from training.progress import LOG
 from training.settings import TrainConfig
 from training.trainer import train
 
 Settings = Callable[..., TrainConfig]
-
-
-def quiet(line: str) -> None:
-    """Reports go nowhere."""
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ from services.schema import Label
 from services.settings import ROOT
 from tests.media import make_clip, numbered
 from tests.training.tiny_bases import ARCHITECTURES
-from tests.training.toy_clips import picture, toy
+from tests.training.toy_clips import picture, quiet, toy
 from training.base import load_base, load_dialog
 from training.data import Sample
 from training.features import CachedFeatures, LiveFeatures, Tower, cache_folder
@@ -35,10 +35,6 @@ from training.targets import SUFFIXES
 from training.trainer import train
 
 Settings = Callable[..., TrainConfig]
-
-
-def quiet(line: str) -> None:
-    """Reports go nowhere."""
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from services.adapters import validate
 from services.dialog import messages
 from services.errors import AdapterError, Cancelled, InputError, SettingsError
 from tests.training.tiny_bases import ARCHITECTURES
-from tests.training.toy_clips import picture
+from tests.training.toy_clips import picture, quiet
 from training.base import load_base, load_dialog
 from training.data import Sample
 from training.features import LiveFeatures, Tower
@@ -27,10 +27,6 @@ from training.targets import counted
 from training.trainer import train
 
 Settings = Callable[..., TrainConfig]
-
-
-def quiet(line: str) -> None:
-    """Reports go nowhere."""
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from agent.events import Finished
@@ -17,7 +16,7 @@ from agent.graph import analyze
 from services.annotations import entry_for
 from services.comparisons import COLUMNS, Compared, Comparison, Judged, new_id, now
 from services.schema import Request
-from tests.media import Picture, make_clip
+from tests.media import make_clip, pattern
 from tests.ui.conftest import PATIENCE_S, address, shown
 from ui.compare_counts import rows, tally
 from ui.desk import Desk
@@ -161,12 +160,7 @@ def test_no_probability_stands_beside_a_verdict_that_none_outweighs(
     tab: Any, desk: Desk, service: Any, tmp_path: Path
 ) -> None:
     """Noise is nothing that the models were trained on: unclear, however sure a model is of it."""
-    rng = np.random.default_rng(3)
-
-    def paint(number: int, width: int, height: int) -> Picture:
-        return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-    clip = make_clip(tmp_path / "noise.mp4", 60, width=448, height=256, fps=10, paint=paint)
+    clip = make_clip(tmp_path / "noise.mp4", 60, width=448, height=256, fps=10, paint=pattern("noise"))
     at = opened(tab)
     at.file_uploader[0].set_value([("noise.mp4", clip.read_bytes(), "video/mp4")])
     at.run().button("compare_start").click().run()
