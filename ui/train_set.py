@@ -23,6 +23,7 @@ KINDS: tuple[Kind, ...] = ("own", "sample", "practice")
 PICTURES = 12
 """Clips that are shown; the others are counted."""
 EVERY_S = 2.0
+SOURCES = "train_sources"
 
 
 def choose(current: Desk, service: ModelService) -> tuple[list[TrainingClip], bool]:
@@ -35,7 +36,7 @@ def choose(current: Desk, service: ModelService) -> tuple[list[TrainingClip], bo
         selection_mode="multi",
         default=["own"],
         format_func=lambda kind: w(f"source.{kind}", count=len(found[kind])),
-        key="train_sources",
+        key=SOURCES,
         persist_state="session",
         help=w("train.sources_help"),
     )
@@ -91,6 +92,12 @@ def _practice(service: ModelService) -> None:
     if drawing is not None:
         told = w("train.draw_broken", done=drawing.done, total=drawing.total, message=w.sentence(drawing.message))
         st.warning(plain(told))
-    if st.button(w("train.draw", count=CLIPS), key="train_draw", icon=":material/draw:"):
+    if st.button(w("train.draw", count=CLIPS), key="train_draw", icon=":material/draw:", on_click=_choose_practice):
         service.practice.draw()
         st.rerun()
+
+
+def _choose_practice() -> None:
+    """Whoever draws clips wants to train on them."""
+    chosen = st.session_state.get(SOURCES, ["own"])
+    st.session_state[SOURCES] = [kind for kind in KINDS if kind in chosen or kind == "practice"]

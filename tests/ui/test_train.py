@@ -73,6 +73,22 @@ def test_what_is_missing_is_one_sentence(page: Any) -> None:
     assert start_button(at).disabled
 
 
+def test_drawn_practice_clips_are_chosen_at_once(page: Any, service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("services.practice", "ui.train_set"):
+        monkeypatch.setattr(f"{module}.CLIPS", 8)
+    at = page()
+    assert start_button(at).disabled
+    at.button("train_draw").click().run()
+    assert not at.exception and not at.error
+    assert at.button_group("train_sources").value == ["own", "practice"]
+    at = until(at, lambda: service.practice.drawing() is None)
+    try:
+        assert [(metric.label, metric.value) for metric in at.metric] == [("Mounting", "4"), ("Normal", "4")]
+        assert not start_button(at).disabled
+    finally:
+        shutil.rmtree(service.practice.folder)
+
+
 @pytest.mark.timeout(900)  # the trainer starts twice, at low priority
 def test_a_training_is_begun_stopped_resumed_and_put_to_use(own: None, page: Any, tab: Any, service: Any) -> None:
     at = page()
