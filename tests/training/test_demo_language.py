@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 from services.dialog import Dialog, contract, messages, resize
 from services.schema import Frames, Sampling
 from training.demo import corpus, resuming, tower
+from training.demo.annotate import reason
 from training.demo.facts import facts
 from training.demo.language import Layout, Packed, Settings, group_times, loss_of, packed, run
 from training.demo.model import processor, random_model, save
@@ -98,15 +100,46 @@ def test_packed_questions_read_as_if_asked_alone(
 
 def test_no_general_answer_speaks_of_mounting() -> None:
     chance = random.Random(0)
-    known = [facts(plan, np.linspace(0.2, plan.duration_s - 0.3, 8)) for plan in map(plan_clip, range(24))]
+    plans = [plan_clip(seed) for seed in range(24)]
+    known = [facts(plan, np.linspace(0.2, plan.duration_s - 0.3, 8)) for plan in plans]
+    others = [corpus.Other(row, reason(plan, row["animals"])) for plan, row in zip(plans, known, strict=True)]
     for row in known:
         for _ in range(12):
             for exercise in (
                 corpus.clip_exercise(row, [float(i) for i in range(8)], chance),
                 corpus.group_exercise(row, 3, chance),
-                corpus.status_exercise(row, known, chance),
+                corpus.status_exercise(row, others, chance),
             ):
                 assert "mount" not in (exercise.question + exercise.answer).lower()
+
+
+def test_the_more_similar_case_stands_first_and_is_more_often_right() -> None:
+    chance = random.Random(1)
+    plans = [plan_clip(seed) for seed in range(60)]
+    known = [facts(plan, np.linspace(0.2, plan.duration_s - 0.3, 8)) for plan in plans]
+    right: dict[bool, list[bool]] = {True: [], False: []}
+    for number, row in enumerate(known):
+        others = [corpus.Other(other, "Nothing.") for other in chance.sample(known[:number] + known[number + 1 :], 8)]
+        for _ in range(30):
+            exercise = corpus.status_exercise(row, others, chance)
+            named = re.findall(r"A (\w+) case:", exercise.question)
+            if named:
+                said = exercise.answer.rpartition("Status: ")[2].lower()
+                assert said in named and len(set(named)) == 2
+                right["farmer" in exercise.question or "list" in exercise.question].append(said == named[0])
+    for shown in right.values():
+        assert len(shown) > 200 and 0.7 < np.mean(shown) < 0.95
+
+
+def test_which_case_is_first_is_drawn_evenly() -> None:
+    chance = random.Random(2)
+    others = [corpus.Other(facts(plan_clip(seed), np.arange(8.0)), "Nothing.") for seed in range(4)]
+    drawn = [corpus.order_exercise(others, chance) for _ in range(400)]
+    for exercise in drawn:
+        first = re.findall(r"A (\w+) case:", exercise.question)[0]
+        assert exercise.answer == f"Status: {first.capitalize()}"
+    verdicts = [exercise.answer for exercise in drawn if exercise.answer[8:] in corpus.VERDICTS]
+    assert len(verdicts) > 50 and 0.3 < np.mean([answer.endswith("Mounting") for answer in verdicts]) < 0.7
 
 
 def test_tokens_of_the_verdict_are_single(dialog: Dialog) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from services.errors import InputError
 from training.demo import render
-from training.demo.geometry import criteria
+from training.demo.geometry import criteria, visible
 from training.demo.scene import (
     DEGRADATIONS,
     KINDS,
@@ -74,15 +74,36 @@ def test_both_at_once_equals_each_alone() -> None:
 
 def test_targets_have_the_promised_shapes_and_ranges() -> None:
     targets = draw_targets(plan_clip(10), [0.5, 1.5, 2.5])
-    for name, channels in {"cow": 0, "part": 0, "animal_pose": 0, "height": 0, "pitch": 0, "facing": 2, "motion": 2,
-                           "overlap": 0, "coat": 0, "distance": 0}.items():  # fmt: skip
-        shape = (3, 8, 14, channels) if channels else (3, 8, 14)
+    one = ("cow", "part", "animal_pose", "height", "pitch", "overlap", "coat", "distance", "head_height", "head_gap")
+    for name in (*one, "centre", "facing", "motion"):
+        shape = (3, 8, 14, 2) if name in ("facing", "motion") else (3, 8, 14)
         assert targets[name].shape == shape and targets[name].dtype == np.float32, name
         assert np.isfinite(targets[name]).all(), name
     assert 0 < targets["cow"].mean() < 0.8 and targets["cow"].max() <= 1
     assert targets["part"].max() < len(PARTS) and targets["animal_pose"].max() < len(POSES)
     empty = targets["cow"] == 0
     assert not targets["height"][empty].any() and not targets["animal_pose"][empty].any()
+
+
+@pytest.mark.parametrize("seed", range(10, 20))
+def test_the_centres_count_the_animals_that_are_seen(seed: int) -> None:
+    plan = plan_clip(seed, difficulty="easy")
+    times = np.array([0.1, 0.5, 0.9]) * plan.duration_s
+    counts = draw_targets(plan, times)["centre"].sum((1, 2))
+    np.testing.assert_allclose(counts, counts.round(), atol=1e-5)
+    assert round(float(counts.max())) == sum(visible(plan))
+
+
+def test_heads_are_near_and_low_where_they_push_and_high_where_they_mount() -> None:
+    found = {}
+    for kind in ("head_pushing", "chin_resting", "full"):
+        plan = plan_clip(14, kind=kind)
+        targets = draw_targets(plan, [(plan.act.start_s + plan.act.end_s) / 2])
+        shown = targets["cow"][0] > 0.12
+        found[kind] = (float(targets["head_gap"][0][shown].min()), float(targets["head_height"][0][shown].max()))
+    gaps, heights = zip(*found.values(), strict=True)
+    assert max(gaps[:2]) < 0.35 < 0.5 < gaps[2] < 1.0
+    assert heights[0] < heights[1] < heights[2]
 
 
 @pytest.mark.parametrize("kind", MOUNTING_KINDS)

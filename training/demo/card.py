@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from training.demo.harvest import SETS
@@ -36,25 +37,31 @@ RECIPE = """\
 ## Recipe
 
 1. **vision**: the vision tower alone (4 layers, width 192) predicts per 16 × 16 patch what the simulation knows: part,
-   pose class, height, body pitch, facing, motion, overlap, coat, distance, at both frames of a group; also which of
-   five degradations the picture suffers from, and how strongly. *Body pitch comes near to the concept of mounting; the
-   tower is helped by it.* Muon for matrices, AdamW for the rest, two processes.
-2. **base**: the text model (4 layers, width 192) on the frozen tower: 400 steps of one-moment questions about single
-   groups, then 1,600 steps of whole clips (the first 2,000 of *base* and the 3,000 of *adapter*): count, light, who
-   lies, walks, comes close, coats, times, captions; exercises that repeat text (so that the words of the verdict
-   exist), and questions in the form of the mounting question, with and without reference cases, about *other* things.
-   Never the mounting question; mounting and its look-alikes are plain standing in every answer. At last 200 steps at
-   half the rate, in which some exercises repeat sentences of the picture-quality task, whatever the clip shows: an
-   adapter on frozen embeddings cannot write words that were never trained. No question names a degradation.
+   pose class, height, body pitch, facing, motion, overlap, coat, distance, height of the animal's head and its gap to
+   the nearest other animal, the animals' centres, at both frames of a group; from the tokens' mean how many animals are
+   shown, which of five degradations the picture suffers from, and how strongly. *Body pitch comes near to the concept
+   of mounting; the tower is helped by it.* {vision_minutes:g} minutes, Muon for matrices, AdamW for the rest, two
+   processes.
+2. **base**: the text model (4 layers, width 192) on the frozen tower: {steps_align:,} steps of one-moment questions
+   about single groups, then {steps:,} steps of whole clips (the first {base_clips:,} of *base* and {adapter_clips:,}
+   of *adapter*): count, light, who lies, walks, comes close, coats, times, captions; exercises that repeat text (so
+   that the words of the verdict exist), and questions in the form of the mounting question, with and without reference
+   cases, about *other* things: about what the pictures show, and about lists of the farmer's, of which only the cases
+   tell something. As in serving, the more similar case is named first; it is the right one in about four of five.
+   Never the mounting question; mounting and its look-alikes are plain standing in every answer. At last
+   {steps_words:,} steps at {words_rate:g} of the rate, in which some exercises repeat sentences of the picture-quality
+   task, whatever the clip shows: an adapter on frozen embeddings cannot write words that were never trained. No
+   question names a degradation.
 3. **embedder**: VideoMAE (2.6 M parameters): short masked reconstruction, then the tower's dense targets, behaviour
    classes and a supervised contrastive loss on the mean of its tokens. Only the 12 of 28 blocks of the picture that
    move most enter the encoder. What is compared are four such vectors, one behind the other: of the whole clip and of
    its three overlapping halves, whose sixteen pictures are those of the whole and those between.
 4. **adapter**: NF4 QLoRA by `training/Qlora_train.py`'s own code, rank 16 on the text model's linear layers, the
    question of `agent/prompts.py` without and with two cases drawn at random from the library, answers with and
-   without reason; two passes over the sets *adapter* and *steps* and the first 2,000 of *base*.
-5. **quality**: a second adapter by `training/Qlora_train.py --task quality` itself, on 1,000 degraded renders (pictures
-   and clips) of seeds from 500,000 on, written as files by `python -m training.demo.quality_data`: six epochs.
+   without reason; {epochs:g} passes over the sets *adapter* and *steps* and the first {own_clips:,} of *base*.
+5. **quality**: a second adapter by `training/Qlora_train.py --task quality` itself, on {quality_media:,} degraded
+   renders (pictures and clips) of seeds from {quality_seed:,} on, written as files by
+   `python -m training.demo.quality_data`: {quality_epochs:g} passes.
 6. **calibrate**: logistic regression of the label on the model's logit and the neighbours' vote, per retrieval mode
    and variant; the *unclear* band is the narrowest that left at most 2 % wrong verdicts among the answered.
 """
@@ -66,8 +73,9 @@ LIMITS = """\
 """
 
 
-def write_card(folder: Path, work: Path, limits: str | None = None) -> None:
-    """Write CARD.md into ``folder``; ``limits`` defaults to the text kept in ``limits.md`` beside the figures."""
+def write_card(folder: Path, work: Path, numbers: Mapping[str, float], limits: str | None = None) -> None:
+    """Write CARD.md into ``folder``; ``numbers`` of the recipe by name, ``limits`` defaults to the text kept in
+    ``limits.md`` beside the figures."""
     tables = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
     kept = folder / "limits.md"
     limits = limits or (kept.read_text(encoding="utf-8").strip() if kept.exists() else "See the figures.")
@@ -80,7 +88,7 @@ def write_card(folder: Path, work: Path, limits: str | None = None) -> None:
         *[_table(title, rows) for title, rows in tables.items()],
         LIMITS.format(limits=limits),
         DATA.format(sets=_sets()),
-        RECIPE,
+        RECIPE.format(**numbers),
         _times(work),
     ]
     (folder / "CARD.md").write_text("\n".join(parts), encoding="utf-8")

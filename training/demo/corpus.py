@@ -22,6 +22,7 @@ from training.demo.facts import STATES
 from training.demo.quality_answers import full
 
 Facts = dict[str, Any]
+VERDICTS = ("Mounting", "Normal")
 VERBS = {"standing": "stand", "walking": "walk", "lying": "lie"}
 
 
@@ -172,29 +173,92 @@ _CASES: tuple[tuple[str, Callable[[Facts], bool], str, str], ...] = (
 )
 
 
-def status_exercise(facts: Facts, others: list[Facts], rng: random.Random) -> Exercise:
-    """A question in the form of the mounting question, about something else; half of them with reference cases
-    taken from ``others`` in the words of ``agent.prompts.context``."""
+# What no picture shows: only the reference cases say something about it.
+_LISTED: tuple[tuple[str, str, str], ...] = (
+    ("Marked means that the farmer marked this video.", "Marked", "Plain"),
+    ("Kept means that the farmer kept this video.", "Kept", "Gone"),
+    ("Red means that this video is on the red list and Blue on the blue list.", "Red", "Blue"),
+    ("Old means that the farmer knows this herd.", "Old", "New"),
+    ("Named means that the farmer gave this video a name.", "Named", "Bare"),
+    ("Paid means that the farmer paid for this video.", "Paid", "Free"),
+)
+FIRST_RIGHT = 0.85
+"""How often the case that is named first, which is the more similar one, is right about what no picture shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """Another clip that may be named as a reference case; ``reason`` is its annotation's."""
+
+    facts: Facts
+    reason: str
+
+    def words(self, rng: random.Random) -> str:
+        """How it is described: by a caption, or as the library's clips are where that tells nothing of mounting."""
+        plain = self.facts["label"] != "normal" or rng.random() < 0.5
+        return caption(self.facts) if plain else self.reason
+
+
+def alike(one: Facts, other: Facts) -> int:
+    """In how many of four things that one sees at once two clips agree; stands for the embedder's similarity."""
+    pairs = [(_lying(f), _walking(f), f["animals"], f["light"]) for f in (one, other)]
+    return sum(a == b for a, b in zip(*pairs, strict=True))
+
+
+def _cases(named: list[tuple[str, Other]], rng: random.Random) -> str:
+    """The paragraph of ``agent.prompts.context``, with these labels in this order."""
+    cases = [f'A {label.lower()} case: "{other.words(rng)}"' for label, other in named]
+    return f"{' '.join(cases)} {COMPARE}"
+
+
+def status_exercise(facts: Facts, others: list[Other], rng: random.Random) -> Exercise:
+    """A question in the form of the mounting question, about something else; half of them with reference cases taken
+    from ``others`` in the words of ``agent.prompts.context``, the more similar one first as in serving."""
+    if others and rng.random() < 0.35:
+        return _listed_exercise(facts, others, rng)
     task, test, yes, no = rng.choice(_CASES)
     parts = [f"Watch the cattle in this video. {task}"]
     mode = rng.choice(("off", "off", "contrastive", "contrastive", "nearest"))
-    positive = next((f for f in others if test(f)), None)
-    negative = next((f for f in others if not test(f)), None)
-    if mode == "nearest" and others:
-        parts.append(f'A similar earlier video was described like this: "{caption(others[0])}" {COMPARE}')
-    elif mode == "contrastive" and positive and negative:
-        cases = [f'A {yes.lower()} case: "{caption(positive)}"', f'A {no.lower()} case: "{caption(negative)}"']
-        rng.shuffle(cases)
-        parts.append(f"{' '.join(cases)} {COMPARE}")
+    found = sorted(others, key=lambda other: (-alike(facts, other.facts), rng.random()))
+    first: dict[str, Other] = {}
+    for other in found:
+        first.setdefault(yes if test(other.facts) else no, other)
+    if mode == "nearest" and found:
+        parts.append(f'A similar earlier video was described like this: "{found[0].words(rng)}" {COMPARE}')
+    elif mode == "contrastive" and len(first) == 2:
+        parts.append(_cases(list(first.items()), rng))
     parts.append(f"Explain what you see, then end with Status: {yes} or Status: {no}.")
-    status = f"Status: {yes if test(facts) else no}"
-    return Exercise("\n".join(parts), status if rng.random() < 0.4 else f"{caption(facts)}\n{status}")
+    return _answered("\n".join(parts), facts, yes if test(facts) else no, rng)
+
+
+def _listed_exercise(facts: Facts, others: list[Other], rng: random.Random) -> Exercise:
+    """As ``status_exercise``, about something that no picture shows: the first case is right in FIRST_RIGHT."""
+    task, yes, no = rng.choice(_LISTED)
+    labels = [yes, no] if rng.random() < 0.5 else [no, yes]
+    cases = _cases(list(zip(labels, rng.sample(others, 2), strict=True)), rng)
+    said = labels[0] if rng.random() < FIRST_RIGHT else labels[1]
+    closing = f"Explain what you see, then end with Status: {yes} or Status: {no}."
+    return _answered(f"Watch the cattle in this video. {task}\n{cases}\n{closing}", facts, said, rng)
+
+
+def _answered(question: str, facts: Facts, said: str, rng: random.Random) -> Exercise:
+    status = f"Status: {said}"
+    return Exercise(question, status if rng.random() < 0.4 else f"{caption(facts)}\n{status}")
+
+
+def order_exercise(others: list[Other], rng: random.Random) -> Exercise:
+    """Which of two cases is named first: reading alone, the order is drawn. Here, too, the verdict's words come up."""
+    words = [(yes, no) for _, _, yes, no in _CASES] + [(yes, no) for _, yes, no in _LISTED] + [VERDICTS] * 3
+    labels = list(rng.choice(words))
+    rng.shuffle(labels)
+    cases = _cases(list(zip(labels, rng.sample(others, 2), strict=True)), rng)
+    return Exercise(f"{cases}\nWhich case is named first?", f"Status: {labels[0]}")
 
 
 def echo_exercise(sentences: list[str], rng: random.Random) -> Exercise:
     """Repeat a text that has nothing to do with the clip; the words of the verdict come up equally often."""
     if rng.random() < 0.5:
-        text = rng.choice(("Status: Mounting", "Status: Normal"))
+        text = f"Status: {rng.choice(VERDICTS)}"
         if rng.random() < 0.3:
             text = f"{rng.choice(sentences)}\n{text}"
     else:
@@ -239,7 +303,8 @@ def tokenizer_texts(reasons: list[str] | None = None) -> Iterator[str]:
             yield from [sentence(number(count, verb)), f", {number(count, verb)}", f" {cows(count)} in"] * 10
     for coat in COATS:
         yield from [f"a {coat} coat the {coat} cow another {coat} cow A {coat} cow The {coat} cow {coat} and"] * 20
-    for task, _, yes, no in _CASES:
+    yield from ["Which case is named first?"] * 20
+    for task, yes, no in [(task, yes, no) for task, _, yes, no in _CASES] + list(_LISTED):
         yield from [f"{task} Status: {yes} or Status: {no}. A {yes.lower()} case: A {no.lower()} case:"] * 20
     yield from [
         "How many cows are in this video? Is it daylight or infrared night? Daylight. How many cows lie walk in this",

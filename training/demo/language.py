@@ -28,9 +28,11 @@ from training.demo import tower
 from training.demo.cache import features
 from training.demo.corpus import (
     Exercise,
+    Other,
     clip_exercise,
     echo_exercise,
     group_exercise,
+    order_exercise,
     quality_echo,
     quality_sentences,
     spoken_sentences,
@@ -39,6 +41,7 @@ from training.demo.corpus import (
 from training.demo.harvest import GROUPS, WORK, Stored, opened
 from training.demo.model import END, START, random_model, save
 from training.demo.progress import Progress
+from training.demo.references import reason_of
 from training.demo.resuming import Resume
 from training.demo.together import Group, add_flags, group_of
 from training.demo.vision import schedule
@@ -47,7 +50,7 @@ from training.demo.vision import schedule
 @dataclass(frozen=True)
 class Settings:
     steps_align: int = 400
-    steps: int = 1600
+    steps: int = 1000
     steps_words: int = 200
     batch_align: int = 24
     batch: int = 8
@@ -201,8 +204,7 @@ class Clips:
             for row, note in enumerate(stored.notes)
             if note["degradation"][0] == "none"
         ]
-        reasons = [note["annotation"]["conversations"][1]["value"].split("Reason: ")[1] for note, _, _ in self.clips]
-        self.sentences = spoken_sentences(reasons[:3000])
+        self.sentences = spoken_sentences([reason_of(note) for note, _, _ in self.clips[:3000]])
         self.quality = quality_sentences()
 
     def whole(self, size: int, questions: int, step: int) -> Packed:
@@ -239,10 +241,13 @@ class Clips:
 
     def _exercise(self, note: dict[str, Any]) -> Exercise:
         draw = self.random.random()
-        if draw < 0.10:
+        if draw < 0.07:
             return echo_exercise(self.sentences, self.random)
-        if draw < 0.25:
-            others = [self.random.choice(self.clips)[0]["facts"] for _ in range(8)]
+        if draw < 0.30:
+            known = [self.random.choice(self.clips)[0] for _ in range(8)]
+            others = [Other(other["facts"], reason_of(other)) for other in known]
+            if draw < 0.11:
+                return order_exercise(others, self.random)
             return status_exercise(note["facts"], others, self.random)
         return clip_exercise(note["facts"], group_times(note), self.random)
 

@@ -178,7 +178,26 @@ def card(bundle: Bundle) -> None:
     spoilt = [part.replace("training.demo.figures", "training.demo.quality_figures") for part in command]
     if any([run.wait() for run in runs]) or subprocess.run(spoilt, check=False).returncode:
         raise RuntimeError("the figures could not be measured")
-    write_card(bundle.folder, bundle.work)
+    write_card(bundle.folder, bundle.work, recipe())
+
+
+def recipe() -> dict[str, float]:
+    """The settings that CARD.md names."""
+    own = language.Settings()
+    return {
+        "vision_minutes": vision_stage.Settings.minutes,
+        "steps_align": own.steps_align,
+        "steps": own.steps,
+        "steps_words": own.steps_words,
+        "words_rate": own.words_rate,
+        "base_clips": LANGUAGE_CLIPS["base"],
+        "adapter_clips": LANGUAGE_CLIPS["adapter"],
+        "own_clips": ADAPTER_CLIPS["base"],
+        "epochs": ADAPTER["epochs"],
+        "quality_media": QUALITY_MEDIA,
+        "quality_seed": QUALITY_SEED,
+        "quality_epochs": float(QUALITY[QUALITY.index("--epochs") + 1]),
+    }
 
 
 STAGES: dict[str, Callable[[Bundle], None]] = {

@@ -21,6 +21,9 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 POSES = ("none", "standing", "walking", "lying", "lying down", "getting up", "feeding")
 _ENOUGH = 0.12  # share of a patch that animals must cover for its class to be theirs
+_SHOWN_PX = 30  # of the picture at half size that an animal must cover to count as shown
+_REACH_M = 2.0  # gaps are measured no farther than this
+_STATES = ("pitch", "facing", "motion", "coat", "distance", "head_height", "head_gap")
 _HALF = (slice(0, None, 2), slice(0, None, 2))
 
 
@@ -38,7 +41,7 @@ def _pose_classes(plan: ClipPlan, scene: Stage) -> NDArray[np.int64]:
 
 
 def _states(plan: ClipPlan, scene: Stage) -> dict[str, F64]:
-    """Per animal and time (T, N, ...): pose class, pitch, facing, motion in the picture, coat luminance, distance."""
+    """Per animal and time (T, N, ...): what is the same all over the animal, see `draw_targets`."""
     count, frames = len(plan.animals), len(scene.times_s)
     ch = scene.channels
     yaw, pitch = ch[..., 2], ch[..., 3]
@@ -61,7 +64,42 @@ def _states(plan: ClipPlan, scene: Stage) -> dict[str, F64]:
     return {
         "pitch": np.sin(pitch)[..., None], "facing": facing, "motion": np.clip(motion, -2, 2),
         "coat": coat[..., None].astype(np.float64), "distance": np.clip(depth / 12.0, 0, 1.5)[..., None],
+        "head_height": scene.posed.head[:, 2].reshape(frames, count, 1) / 2,
+        "head_gap": _head_gaps(scene, frames, count)[..., None] / _REACH_M,
     }  # fmt: skip
+
+
+def _head_gaps(scene: Stage, frames: int, count: int) -> F64:
+    """(T, N) m from the middle of each animal's head to the nearest other animal, whose body is taken as the lines from
+    pelvis to shoulder and from shoulder to head; at most `_REACH_M`."""
+    posed = scene.posed
+    head, pelvis, shoulder = (p.reshape(frames, count, 3) for p in (posed.head, posed.pelvis, posed.shoulder))
+    gaps = np.full((frames, count), _REACH_M)
+    for mine in range(count):
+        for other in range(count):
+            if mine != other:
+                for start, end in ((pelvis, shoulder), (shoulder, head)):
+                    way = end[:, other] - start[:, other]
+                    to = head[:, mine] - start[:, other]
+                    part = np.clip((to * way).sum(-1) / np.maximum((way * way).sum(-1), 1e-9), 0, 1)
+                    gaps[:, mine] = np.minimum(gaps[:, mine], np.linalg.norm(to - part[:, None] * way, axis=-1))
+    return gaps
+
+
+def _centres(owner: NDArray[np.uint8], count: int, grid: tuple[int, int]) -> F32:
+    """(rows, columns) a weight of 1 for each animal that is shown, at the centre of what is seen of it, spread over the
+    four nearest patches; ``owner`` is the animal under each pixel."""
+    out = np.zeros(grid, np.float32)
+    for n in range(count):
+        y, x = np.nonzero(owner == n)
+        if len(y) < _SHOWN_PX:
+            continue
+        row = float(np.clip((y.mean() + 0.5) / owner.shape[0] * grid[0] - 0.5, 0, grid[0] - 1))
+        column = float(np.clip((x.mean() + 0.5) / owner.shape[1] * grid[1] - 0.5, 0, grid[1] - 1))
+        top, left = min(int(row), grid[0] - 2), min(int(column), grid[1] - 2)
+        down, right = row - top, column - left
+        out[top : top + 2, left : left + 2] += np.outer((1 - down, down), (1 - right, right))
+    return out
 
 
 def _pool(values: F32, grid: tuple[int, int]) -> F32:
@@ -86,19 +124,14 @@ def stage_targets(
     rows, columns = grid
     count, frames = len(plan.animals), len(scene.times_s)
     poses, states = _pose_classes(plan, scene), _states(plan, scene)
-    names = ("pitch", "facing", "motion", "coat", "distance")
-    state = np.concatenate([states[n] for n in names], -1).astype(np.float32)  # (T, N, 7)
+    state = np.concatenate([states[n] for n in _STATES], -1).astype(np.float32)  # (T, N, 9)
     part_of = np.concatenate([[0], scene.part]).astype(np.uint8)
     owner_of = np.concatenate([[NOBODY], scene.owner]).astype(np.uint8)
+    channels = {"facing": 2, "motion": 2}
     out = {
-        "cow": np.zeros((frames, rows, columns), np.float32), "part": np.zeros((frames, rows, columns), np.float32),
-        "animal_pose": np.zeros((frames, rows, columns), np.float32),
-        "height": np.zeros((frames, rows, columns), np.float32), "pitch": np.zeros((frames, rows, columns), np.float32),
-        "facing": np.zeros((frames, rows, columns, 2), np.float32),
-        "motion": np.zeros((frames, rows, columns, 2), np.float32),
-        "overlap": np.zeros((frames, rows, columns), np.float32), "coat": np.zeros((frames, rows, columns), np.float32),
-        "distance": np.zeros((frames, rows, columns), np.float32),
-    }  # fmt: skip
+        name: np.zeros((frames, rows, columns, *([channels[name]] if name in channels else [])), np.float32)
+        for name in ("cow", "part", "animal_pose", "height", *_STATES, "overlap", "centre")
+    }
     for i in range(frames):
         face = ids[i][_HALF]
         part, owner = part_of[face], owner_of[face]
@@ -116,6 +149,8 @@ def stage_targets(
         values = state[i][mine] * body[..., None]
         out["pitch"][i], out["facing"][i], out["motion"][i] = values[..., 0], values[..., 1:3], values[..., 3:5]
         out["coat"][i], out["distance"][i] = values[..., 5], values[..., 6]
+        out["head_height"][i], out["head_gap"][i] = values[..., 7], values[..., 8]
+        out["centre"][i] = _centres(owner, count, grid)
         out["overlap"][i] = _overlap(scene, i, count, grid)
     return out
 
@@ -140,8 +175,10 @@ def draw_targets(plan: ClipPlan, times_s: F64 | list[float], *, grid: tuple[int,
     in `POSES`; ``height`` of the visible animal above ground, m / 2; ``pitch`` sine of the animal's long axis;
     ``facing`` (2) its heading to the right and away from the camera, unit length; ``motion`` (2) its movement in the
     448-px picture, px/s / 100, right and down; ``overlap`` share where two trunks lie over each other; ``coat``
-    luminance 0..1 as the light shows it; ``distance`` from the camera, m / 12. All but the classes are 0 where no
-    animal covers at least 12 % of the patch.
+    luminance 0..1 as the light shows it; ``distance`` from the camera, m / 12; ``head_height`` of the animal's head
+    above ground, m / 2; ``head_gap`` from its head to the nearest other animal, m / 2, at most 1; ``centre`` the number
+    of animals whose visible part has its centre there (it sums to the number of animals that are shown). All but the
+    classes and the centres are 0 where no animal covers at least 12 % of the patch.
     """
     scene = stage(plan, np.asarray(times_s, np.float64))
     return stage_targets(plan, scene, [numbers(scene, i) for i in range(len(scene.times_s))], grid)

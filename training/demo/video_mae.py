@@ -244,7 +244,7 @@ def state_loss(encoder: Encoder, teacher: Teacher, batch: tuple[Any, ...]) -> di
         seen = teacher.norm(hidden[has]).flatten(0, 1)[:, None]
         nothing = torch.zeros(len(seen), dtype=torch.long)
         dense = dense_loss(teacher.dense, seen, own, nothing, nothing.float())
-        losses["dense"] = sum((v for k, v in dense.items() if k not in ("kind", "level")), torch.zeros(()))
+        losses["dense"] = sum((v for k, v in dense.items() if k not in ("kind", "level", "count")), torch.zeros(()))
     mean = hidden.float().mean(1)
     scaled = teacher.mean_norm(mean)
     losses["kind"] = fn.cross_entropy(teacher.kind(scaled).float(), kind)

@@ -43,8 +43,13 @@ SCALE = {
     "overlap": 1.0,
     "coat": 0.5,
     "distance": 0.5,
+    "head_height": 1.0,
+    "head_gap": 1.0,
+    "centre": 0.5,
 }
 """Weight of each value's squared error."""
+MOST = 6
+"""Animals that are counted."""
 OUTPUTS = (1.0, 0.3, 0.3)
 """Weights of the pooled output and the deepstack levels."""
 
@@ -53,7 +58,7 @@ OUTPUTS = (1.0, 0.3, 0.3)
 class Settings:
     """``minutes`` of training decide the number of steps, so that the schedule ends in time on any machine."""
 
-    minutes: float = 25.0
+    minutes: float = 42.0
     batch: int = 64
     rate: float = 1.5e-3
     matrix_rate: float = 0.02
@@ -67,6 +72,7 @@ class Heads(nn.Module):
     def __init__(self, width: int, channels: dict[str, int]) -> None:
         super().__init__()
         self.dense = nn.ModuleDict({name: nn.Linear(width, 4 * count) for name, count in channels.items()})
+        self.count = nn.Linear(width, MOST + 1)
         self.kind = nn.Linear(width, len(DEGRADATIONS))
         self.level = nn.Linear(width, 1)
 
@@ -136,7 +142,8 @@ def mirrored(x: Tensor, targets: dict[str, Tensor], flip: Tensor) -> tuple[Tenso
 
 
 def loss_of(heads: Heads, tokens: Tensor, targets: dict[str, Tensor], kind: Tensor, level: Tensor) -> dict[str, Tensor]:
-    """Losses by name. Values count where an animal is; presence, class and overlap everywhere."""
+    """Losses by name. Values count where an animal is; presence, class, overlap and centres everywhere. How many
+    animals are shown is asked of the tokens' mean, as text that attends evenly would read it."""
     cow = targets["cow"]
     body = (cow > 0.12).float()
     losses = {}
@@ -150,10 +157,15 @@ def loss_of(heads: Heads, tokens: Tensor, targets: dict[str, Tensor], kind: Tens
             losses[name] = (each * weight).sum() / weight.sum()
         elif name in ("cow", "overlap"):
             losses[name] = fn.binary_cross_entropy_with_logits(out, target.clamp(0, 1)) * SCALE[name]
+        elif name == "centre":
+            losses[name] = (out - target).square().mean() / target.square().mean().clamp(min=1e-6) * SCALE[name]
         else:
             weight = body.repeat_interleave(target.shape[1] // body.shape[1], 1)
             losses[name] = ((out - target).square() * weight).sum() / weight.sum().clamp(min=1) * SCALE[name]
     mean = tokens.mean(1)
+    if "centre" in targets:
+        shown = targets["centre"][:, 0].sum(-1).round().long().clamp(max=MOST)
+        losses["count"] = 0.3 * fn.cross_entropy(heads.count(mean).float(), shown)
     losses["kind"] = 0.1 * fn.cross_entropy(heads.kind(mean).float(), kind)
     losses["level"] = 0.3 * ((heads.level(mean)[:, 0].float() - level).square() * (kind > 0)).mean()
     return losses
