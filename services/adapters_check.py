@@ -190,7 +190,7 @@ CONFIG_FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "exclude_modules": _modules,
     "fan_in_fan_out": _nothing,
     "inference_mode": _flag,
-    "init_lora_weights": lambda value: value in (None, True, False, "gaussian"),  # others change the base
+    "init_lora_weights": lambda value: value in (None, True, "gaussian"),  # False: random, others change the base
     "kasa_config": _nothing,
     "layer_replication": _nothing,
     "layers_pattern": _modules,

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from peft import PeftModel
+from peft import PeftConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, GenerationConfig
 from transformers.cache_utils import DynamicCache
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
+from services.adapters_check import WEIGHTS
 from services.chat.generation import Generation, scoring_prefix
 from services.chat.streaming import RowStreamer
 from services.dialog import Dialog, Message, Picture, load_dialog
@@ -34,6 +36,9 @@ BASE = "__base__"
 
 UNQUANTISED = ("model.visual", "lm_head")
 """What stays in the profile's type under NF4, as in training: adapters are trained and served on the same base."""
+
+PREFIX = "base_model.model."
+"""What PEFT writes before a module's path in an adapter's file."""
 
 NO_EFFECT = 1e-6
 """Largest change of any logit, relative to the largest logit, that counts as none: float32's own precision."""
@@ -106,20 +111,46 @@ class Engine:
         if self._adapters.get(name) == digest:
             return
         try:
-            if isinstance(self._model, PeftModel):
-                if name in self._adapters:
-                    self._model.delete_adapter(_resident(name))
-                self._model.load_adapter(
-                    str(folder), adapter_name=_resident(name), is_trainable=False, low_cpu_mem_usage=False
-                )
-            else:
-                self._model = PeftModel.from_pretrained(
-                    self._model, str(folder), adapter_name=_resident(name), is_trainable=False
-                ).eval()
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            self._require_shapes(name, folder)
+            if name in self._adapters:
+                self._drop(name)
+            if not isinstance(self._model, PeftModel):
+                settings = PeftConfig.from_pretrained(str(folder))
+                settings.inference_mode, settings.base_model_name_or_path = True, None  # PEFT would warn of its name
+                self._model = get_peft_model(self._model, settings, _resident(name)).eval()
+            self._model.load_adapter(
+                str(folder), adapter_name=_resident(name), is_trainable=False, low_cpu_mem_usage=False
+            )
+        except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
+            self._drop(name)
             raise AdapterError(f"The adapter {name!r} cannot be loaded on this base model: {error}.") from error
         self._adapters[name] = digest
         self._require_effect(name)
+
+    def _require_shapes(self, name: str, folder: Path) -> None:
+        """Refuse, before anything is loaded, an adapter whose matrices do not fit the base's modules."""
+        base = self._base()
+        with safe_open(folder / WEIGHTS, "pt") as stored:
+            for key in stored.keys():  # noqa: SIM118  (it is no mapping)
+                path, _, side = key.removeprefix(PREFIX).rpartition(".lora_")
+                module = _module(base, path)
+                wanted = getattr(module, "in_features" if side.startswith("A") else "out_features", None)
+                shape = stored.get_slice(key).get_shape()
+                if wanted is None or shape[1 if side.startswith("A") else 0] != wanted:
+                    raise AdapterError(
+                        f"The adapter {name!r} does not fit this base model: {key} has shape {tuple(shape)}, and "
+                        f"{f'{wanted} is needed' if wanted else 'there is no such layer'}."
+                    )
+
+    def _drop(self, name: str) -> None:
+        """Take an adapter, or what a failed load left of it, out of the model."""
+        self._adapters.pop(name, None)
+        if not isinstance(self._model, PeftModel) or _resident(name) not in self._model.peft_config:
+            return
+        if len(self._model.peft_config) > 1:
+            self._model.delete_adapter(_resident(name))
+            return
+        self._model = self._model.unload()  # PEFT's model cannot run without any adapter
 
     @torch.inference_mode()
     def _require_effect(self, name: str) -> None:
@@ -131,8 +162,7 @@ class Engine:
             for row in (BASE, _resident(name))
         )
         if float((tuned - base).abs().max()) <= NO_EFFECT * float(base.abs().max()):
-            self._model.delete_adapter(_resident(name))
-            del self._adapters[name]
+            self._drop(name)
             raise AdapterError(f"The adapter {name!r} is a no-op: it changes nothing in the model's answers.")
 
     # ---- one batch -----------------------------------------------------------------------------------------------
@@ -303,6 +333,14 @@ class Engine:
 
     def _text(self, tokens: Sequence[int]) -> str:
         return str(self.dialog.tokenizer.decode([t for t in tokens if t != self.dialog.terminator_id]))
+
+
+def _module(base: Any, path: str) -> Any:
+    """The module at ``path``; None when there is none."""
+    try:
+        return base.get_submodule(path)
+    except AttributeError:
+        return None
 
 
 def _resident(name: str | None) -> str:

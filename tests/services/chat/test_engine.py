@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
+from services.adapters_check import WEIGHTS
 from services.chat.chat_model import AdapterRef
 from services.chat.engine import Engine
 from services.chat.generation import Generation
@@ -127,9 +131,17 @@ def test_scores_after_reasoning_read_the_generated_text(engine: Engine, frames: 
 
 
 def test_a_directly_scored_answer_never_begins_with_the_bare_verdict(engine: Engine, frames: Frames) -> None:
-    first = ask(engine, frames, [Row(None)])[0].ids[0]
-    bare = engine.dialog.tokenizer.decode([first])
-    cut = engine.run("clip", [frames], TURNS, [Row(None)], GREEDY, bare, OPTIONS)[0]
+    """Asked until the random model begins with a token that its own text is read as (not every one is)."""
+    dialog = engine.dialog
+    for question in ("What happens here?", "How many cows are there?", "Is it night?", "Who walks?", "Describe it."):
+        turns = messages(question)
+        first = engine.run("clip", [frames], turns, [Row(None)], GREEDY, "Status:", OPTIONS)[0].ids[0]
+        bare = dialog.tokenizer.decode([first])
+        if dialog.text_ids(bare).tolist() == [[first]]:
+            break
+    else:
+        pytest.fail("no question was answered with a plain token first")
+    cut = engine.run("clip", [frames], turns, [Row(None)], GREEDY, bare, OPTIONS)[0]
     assert cut.ids[0] != first
 
 
@@ -144,3 +156,57 @@ def test_a_name_that_torch_uses_itself_is_as_good_as_any(
 def test_an_adapter_that_changes_nothing_is_refused(engine: Engine, adapters: dict[str, AdapterRef]) -> None:
     with pytest.raises(AdapterError, match="no-op"):
         engine.ensure_adapter("idle", adapters["idle"].folder, adapters["idle"].digest)
+
+
+def broken(source: Path, folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> Path:
+    """A copy of an adapter with other tensors."""
+    shutil.copytree(source, folder)
+    save_file(change(load_file(folder / WEIGHTS)), folder / WEIGHTS)
+    return folder
+
+
+def wider(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The last matrix A does not fit its module; those before it do."""
+    name = sorted(key for key in tensors if ".lora_A." in key)[-1]
+    return tensors | {name: torch.cat([tensors[name]] * 2, 1)}
+
+
+def elsewhere(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.replace("layers.0.", "layers.9."): value for name, value in tensors.items()}
+
+
+@pytest.mark.parametrize("change", [wider, elsewhere])
+def test_an_adapter_of_other_shapes_is_refused_and_changes_no_answer(
+    base_folder: Path, adapters: dict[str, AdapterRef], frames: Frames, tmp_path: Path, change: Callable[..., Any]
+) -> None:
+    """As the first one of a process, and beside others; the right one under the same name loads afterwards."""
+    fresh = load(base_folder)
+    folder = broken(adapters["one"].folder, tmp_path / "broken", change)
+    before = ask(fresh, frames, [Row(None)])[0].scores
+    for known in (["two"], []):
+        with pytest.raises(AdapterError, match="does not fit this base model"):
+            fresh.ensure_adapter("one", folder, "0" * 64)
+        assert ask(fresh, frames, [Row(None)])[0].scores == before
+        for name in known:
+            fresh.ensure_adapter(name, adapters[name].folder, adapters[name].digest)
+    fresh.ensure_adapter("one", adapters["one"].folder, adapters["one"].digest)
+    assert ask(fresh, frames, [Row("one")])[0].scores != before
+
+
+def test_a_load_that_fails_half_way_leaves_nothing(
+    base_folder: Path, adapters: dict[str, AdapterRef], frames: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = load(base_folder)
+    before = ask(fresh, frames, [Row(None)])[0]
+    with monkeypatch.context() as patch:
+        patch.setattr("peft.peft_model.set_peft_model_state_dict", _fails)
+        with pytest.raises(AdapterError, match="cannot be loaded"):
+            fresh.ensure_adapter("one", adapters["one"].folder, adapters["one"].digest)
+    after = ask(fresh, frames, [Row(None)])[0]
+    assert (after.ids, after.scores) == (before.ids, before.scores)
+    fresh.ensure_adapter("one", adapters["one"].folder, adapters["one"].digest)
+    assert ask(fresh, frames, [Row("one")])[0].scores != before.scores
+
+
+def _fails(*_: Any, **__: Any) -> None:
+    raise RuntimeError("the disk went away")
