@@ -46,33 +46,34 @@ class TrainingClip:
 
 def own_clips(library: Library, history: History) -> list[TrainingClip]:
     """What the farmer labelled, each clip once: the user's references that are not hidden, then what was confirmed or
-    corrected in the history and is not in the library (any more). Clips whose files are gone are left out."""
+    corrected in the history and is not in the library (any more). Clips whose files are gone are left out. A reason
+    that is the model's own, confirmed without a word, is left out too: who confirms a verdict has not checked the rest,
+    and training on it would make its inventions the truth."""
     found: dict[str, TrainingClip] = {}
     hidden: set[str] = set()
+    told = history.with_feedback()
+    its_own = {(past.clip_sha256, str(past.report.get("reason", "")).strip()) for past in told}
     for reference in library.list(origin="user"):
         if reference.hidden:
             hidden.add(reference.clip_sha256)
         elif reference.clip_path and os.path.isfile(reference.clip_path):
             window = _window(reference.metadata.get("window"))
+            words = reference.description.strip()
             found[reference.clip_sha256] = TrainingClip(
                 Path(reference.clip_path),
                 reference.clip_sha256,
                 reference.label,
-                reference.description,
+                "" if (reference.clip_sha256, words) in its_own else words,
                 "library",
                 window,
             )
-    for past in history.with_feedback():
+    for past in told:
         if past.clip_path is None or past.feedback is None or past.clip_sha256 in found or past.clip_sha256 in hidden:
             continue
         if past.report.get("task", "mounting") != "mounting":
             continue
-        agreed = past.report.get("verdict") == past.feedback
-        reason = str(past.report.get("reason", "")) if agreed else ""
         window = _window(past.report.get("clip", {}).get("window"))
-        found[past.clip_sha256] = TrainingClip(
-            past.clip_path, past.clip_sha256, past.feedback, reason, "history", window
-        )
+        found[past.clip_sha256] = TrainingClip(past.clip_path, past.clip_sha256, past.feedback, "", "history", window)
     return list(found.values())
 
 

@@ -46,7 +46,8 @@ def choose(current: Desk, service: ModelService) -> tuple[list[TrainingClip], bo
         place.metric(w(f"label.{label}"), numbers[label], border=True)
     if clips:
         reasoned = sum(bool(clip.reason.strip()) for clip in clips)
-        st.caption(w("train.counted", count=len(clips), reasoned=reasoned))
+        told = w("train.counted", count=len(clips), reasoned=reasoned)
+        st.caption(told if reasoned == len(clips) else f"{told} {w('train.verdict_only')}")
     trainable = True
     try:
         require_trainable(clips)

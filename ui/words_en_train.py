@@ -29,6 +29,7 @@ WORDS: dict[str, str] = {
         "animals."
     ),
     "train.counted": "{count} clips, {reasoned} of them with a reason in words.",
+    "train.verdict_only": "Where there are no words of yours, the verdict alone is learnt.",
     "train.more_clips": "and {count} more.",
     "train.no_picture": "(no picture)",
     "train.draw": "Draw {count} practice clips",
@@ -64,7 +65,7 @@ WORDS: dict[str, str] = {
     "train.speed": "Clips per second",
     "train.loss": "Loss",
     "train.held_loss": "Held-out loss",
-    "train.held_right": "Accuracy on {count} held-out clips",
+    "train.held_right": "Balanced accuracy on {count} held-out clips",
     "train.series": "Clips",
     "train.series_loss": "training",
     "train.series_held": "held out",

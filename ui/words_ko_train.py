@@ -29,6 +29,7 @@ WORDS: dict[str, str] = {
         "실제 소에 대해서는 배울 것이 없습니다."
     ),
     "train.counted": "영상 {count}개, 그중 {reasoned}개에 이유가 적혀 있습니다.",
+    "train.verdict_only": "직접 적은 이유가 없는 영상에서는 판정만 배웁니다.",
     "train.more_clips": "그 밖에 {count}개.",
     "train.no_picture": "(사진 없음)",
     "train.draw": "연습 영상 {count}개 그리기",
@@ -64,7 +65,7 @@ WORDS: dict[str, str] = {
     "train.speed": "초당 영상 수",
     "train.loss": "손실",
     "train.held_loss": "떼어 둔 영상 손실",
-    "train.held_right": "떼어 둔 {count}개 정확도",
+    "train.held_right": "떼어 둔 {count}개 균형 정확도",
     "train.series": "영상",
     "train.series_loss": "학습 영상",
     "train.series_held": "떼어 둔 영상",

@@ -39,6 +39,22 @@ def test_the_farmers_reference_goes_before_the_shipped_annotation(own: Any) -> N
     assert reference.metadata["window"] == [opened.window.start_s, opened.window.end_s]
 
 
+def test_the_models_own_reason_is_no_lesson_but_the_farmers_is(own: Any) -> None:
+    """Confirmed without a word, an answer teaches its verdict only, from the library as from the history."""
+    first, second, third = own.sample_clips[:3]
+    for clip, description in ((first, "It says so."), (second, "I saw her jump."), (third, "")):
+        seen = {"sha256": clip.sha256}
+        report = {"verdict": clip.label, "p_mounting": 0.5, "reason": "It says so.", "clip": seen, "task": "mounting"}
+        id = own.history.add(report, clip_name=clip.path.name, stored_clip=clip.path)
+        own.history.set_feedback(id, clip.label)
+        if description:
+            own.add_reference(str(clip.path), clip.label, description)
+    found = {clip.sha256: (clip.source, clip.reason) for clip in own.own_clips()}
+    assert found[first.sha256] == ("library", "")
+    assert found[second.sha256] == ("library", "I saw her jump.")
+    assert found[third.sha256] == ("history", "")
+
+
 def test_annotations_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.json").write_text(json.dumps({"no": "list"}))
     with pytest.raises(AnnotationError):
