@@ -73,6 +73,10 @@ class ModelService(ModelParts):
         self.clips.clear()
         return True
 
+    def free_for_training(self) -> bool:
+        """Give a training on the same GPU its room; False while requests wait or run."""
+        return self.device != "cuda" or self.release()
+
     def _load_engine(self) -> Engine:
         """Beside a training on the same GPU there is no room: both would fail half-way."""
         running = self.runs.active() if self.device == "cuda" else None

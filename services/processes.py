@@ -38,6 +38,7 @@ def start(folder: Path, command: Sequence[str]) -> None:
     """Run ``command`` from the project's folder, its output appended to the log in ``folder``. Returns at once.
     Raises ResourceError when it cannot be started."""
     (folder / EXIT).unlink(missing_ok=True)
+    process: subprocess.Popen[bytes] | None = None
     try:
         with open(folder / LOG, "ab") as log:
             process = subprocess.Popen(
@@ -54,6 +55,9 @@ def start(folder: Path, command: Sequence[str]) -> None:
             if os.name == "posix":
                 known.nice(LOW_PRIORITY)
     except OSError as error:
+        if process is not None:  # nobody could find it again
+            process.kill()
+            process.wait()
         raise ResourceError(f"The work in {folder} could not be started ({error.strerror}); try again.") from error
     threading.Thread(target=_wait, args=(process, folder), name=f"wait-{process.pid}", daemon=True).start()
 

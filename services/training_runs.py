@@ -8,6 +8,7 @@ read from these files alone, so any number of browsers and processes see the sam
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import sys
@@ -31,25 +32,30 @@ OUTPUT = "output"
 PROGRESS = "progress.jsonl"
 RECORD = "herdlens.json"
 STOPPING = "stopping"
+CHECKPOINTS = "*checkpoint-*"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """What can be chosen in the browser; the rest is the trainer's default. ``context`` as in its ``--context``."""
+    """What can be chosen in the browser; the rest is the trainer's default. ``batch`` clips make one step, ``at_once``
+    of them one pass; no ``learning_rate``: the profile's. ``context`` as in its ``--context``."""
 
     profile: str
     epochs: int = 6
     batch: int = 8
-    learning_rate: float = 2e-3
+    at_once: int = 16
+    learning_rate: float | None = None
     context: Literal["off", "mixed"] = "mixed"
     validation_share: float = 0.2
     max_steps: int | None = None
     save_every: int = 20
 
     def flags(self) -> list[str]:
-        values = {key: value for key, value in asdict(self).items() if value is not None}
+        values = {key: value for key, value in asdict(self).items() if value is not None and key != "at_once"}
+        values["batch"] = min(self.batch, self.at_once)
+        values["accumulation"] = math.ceil(self.batch / values["batch"])
         return [part for key, value in values.items() for part in (f"--{key.replace('_', '-')}", str(value))]
 
 
@@ -223,7 +229,8 @@ class TrainingRuns:
         message = str(ending.get("message", ""))
         if running:
             return ("stopping" if (folder / STOPPING).exists() else "running"), ""
-        if ending.get("state") == "done" and (folder / OUTPUT / RECORD).is_file():
+        whole = not any((folder / OUTPUT).glob(CHECKPOINTS))  # they go once the adapter is written
+        if (folder / OUTPUT / RECORD).is_file() and (whole or ending.get("state") == "done"):
             return "done", message
         if ending.get("state") in ("stopped", "failed"):
             problems = [str(problem) for problem in ending.get("problems", ())]

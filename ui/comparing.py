@@ -127,6 +127,9 @@ class ComparisonRunner:
 
     def _launch(self, comparison: Comparison) -> None:
         with self._lock:
+            known = self._runs.get(comparison.id)
+            if known is not None and not known.ended:
+                raise InputError("This comparison is running already.")
             if sum(not run.ended for run in self._runs.values()) >= RUNNING_LIMIT:
                 raise InputError(f"{RUNNING_LIMIT} comparisons are running already; let one finish or cancel one.")
             run = self._runs[comparison.id] = _Run(self._service().comparisons.own(comparison))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from services.errors import InputError
-from services.settings import located
 from services.training_runs import RunSettings, RunView
 from services.training_set import TrainingClip, counts, has_cases, write
 from ui import train_run, train_set
@@ -60,7 +60,11 @@ def _new(current: Desk, service: ModelService, active: RunView | None) -> None:
     if active is not None:
         st.info(w("train.one_runs"), icon=":material/hourglass_top:")
     cases = has_cases(clips)
-    usual = RunSettings(current.profile.name)
+    usual = RunSettings(
+        current.profile.name,
+        at_once=current.profile.training.batch,
+        learning_rate=current.profile.training.learning_rate,
+    )
     free = _free_name(service)
     with st.form("train_form"):
         name = st.text_input(
@@ -72,7 +76,7 @@ def _new(current: Desk, service: ModelService, active: RunView | None) -> None:
             rate = st.select_slider(
                 w("train.rate"),
                 RATES,
-                _usual_rate(current, usual),
+                usual.learning_rate,
                 format_func=lambda value: f"{value:g}",
                 key="train_rate",
                 help=w("train.rate_help"),
@@ -102,8 +106,8 @@ def _new(current: Desk, service: ModelService, active: RunView | None) -> None:
         )
     if not go:
         return
-    settings = RunSettings(
-        current.profile.name,
+    settings = replace(
+        usual,
         epochs=epochs,
         batch=batch,
         learning_rate=rate,
@@ -117,18 +121,13 @@ def _start(service: ModelService, name: str, settings: RunSettings, clips: list[
     w = words()
     if name.lower() in {known.lower() for known in service.adapter_names()}:
         raise InputError(w("train.name_taken", name=name))
-    if service.device == "cuda" and not service.release():
+    if not service.free_for_training():
         raise InputError(w("train.busy"))
     with st.spinner(w("train.preparing_set")):
         numbers = {str(label): number for label, number in counts(clips).items()}
         service.runs.start(name, settings, numbers, lambda folder: write(folder, clips, service.cut))
     st.query_params[PARAMETER] = name
     st.rerun()
-
-
-def _usual_rate(current: Desk, usual: RunSettings) -> float:
-    """The demo's small model bears ten times the rate of real ones."""
-    return usual.learning_rate if located(current.profile.base_model) is not None else usual.learning_rate / 10
 
 
 def _free_name(service: ModelService) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from services.adapters import validate
-from services.errors import AdapterError
+from services.errors import AdapterError, InputError
 from services.training_runs import RunView
 from ui.compare_intake import ADAPTER_KEY
 from ui.intake import prefer_adapter
@@ -200,6 +200,8 @@ def _buttons(service: ModelService, run: RunView) -> None:
         if run.state != "done" and st.button(
             w("train.resume"), key="train_resume", type="primary", icon=":material/play_arrow:"
         ):
+            if not service.free_for_training():
+                raise InputError(w("train.busy"))
             service.runs.resume(run.name)
             st.rerun()
         with st.popover(w("train.delete"), icon=":material/delete:"):

@@ -7,18 +7,20 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from services import processes
-from services.errors import InputError
-from services.training_runs import RunSettings, TrainingRuns
+from services.errors import InputError, ResourceError
+from services.training_runs import RECORD, RunSettings, TrainingRuns
 
 SETTINGS = RunSettings("demo")
 # A trainer that only keeps its log: it counts steps until it is asked to stop, as the real one does.
@@ -138,6 +140,45 @@ def test_another_process_with_the_same_number_is_not_the_run(runs: TrainingRuns)
     told = {"pid": os.getpid(), "started": psutil.Process().create_time() - 3600}
     (runs.folder / "barn" / processes.PROCESS).write_text(json.dumps(told))
     assert runs.view("barn").state == "killed"
+
+
+def test_a_run_killed_after_its_adapter_was_written_is_done(runs: TrainingRuns) -> None:
+    os.kill(started(runs), signal.SIGKILL)
+    assert ended(runs) == "killed"
+    output = runs.view("barn").output
+    (output / RECORD).write_text("{}")
+    assert runs.view("barn").state == "done"
+    (output / "checkpoint-000002").mkdir()
+    assert runs.view("barn").state == "killed", "the adapter's files may be half written while a checkpoint is there"
+
+
+def test_a_command_that_could_not_be_noted_does_not_run_on(runs: TrainingRuns, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk at the start: nobody would find the training again, and a second one could be begun beside it."""
+
+    def full(path: Path, value: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    begun: list[subprocess.Popen[bytes]] = []
+    real = subprocess.Popen
+
+    def popen(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        begun.append(real(*arguments, **options))
+        return begun[-1]
+
+    monkeypatch.setattr(processes, "_write", full)
+    monkeypatch.setattr("services.processes.subprocess.Popen", popen)
+    with pytest.raises(ResourceError, match="No space left"):
+        runs.start("barn", SETTINGS, {}, empty_set)
+    assert begun and begun[0].poll() is not None
+    assert runs.list() == []
+
+
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_clips_of_a_step_are_spread_over_passes_that_fit(accumulation: int) -> None:
+    settings = RunSettings("demo", batch=8, at_once=8 // accumulation)
+    flags = dict(zip(settings.flags()[::2], settings.flags()[1::2], strict=True))
+    assert (flags["--batch"], flags["--accumulation"]) == (str(8 // accumulation), str(accumulation))
+    assert "--at-once" not in flags and "--learning-rate" not in flags
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "x" * 65, ".hidden"])
