@@ -275,7 +275,7 @@ def _label(turns: Sequence[Turn]) -> tuple[Label | None, str | None]:
     found: set[str] = set()
     asked = False
     for question, answer in pairwise(turns):
-        if question.role != "human" or "mounting" not in question.text.lower():
+        if not _asks_mounting(question):
             continue
         answers = {match.lower() for match in _ANSWER.findall(answer.text)}
         found |= answers
@@ -287,6 +287,15 @@ def _label(turns: Sequence[Turn]) -> tuple[Label | None, str | None]:
     if not found:
         return None, None
     return ("mounting" if found == {"yes"} else "normal"), None
+
+
+def _asks_mounting(question: Turn) -> bool:
+    return question.role == "human" and "mounting" in question.text.lower()
+
+
+def answers_mounting(question: Turn, answer: Turn) -> bool:
+    """Whether ``answer`` is the one that a label is read from."""
+    return _asks_mounting(question) and bool(_ANSWER.search(answer.text))
 
 
 def _reason(turns: Sequence[Turn]) -> str:

@@ -29,6 +29,18 @@ LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 """Hosts that are this machine."""
 
 
+class TrainingDefaults(BaseModel):
+    """What fine-tuning takes where nothing else is said: clips in one pass, passes in one step, learning rate, whether
+    activations are computed again instead of kept. As written here they suit a real base on 8 GB."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    batch: int = Field(default=1, ge=1)
+    accumulation: int = Field(default=16, ge=1)
+    learning_rate: float = Field(default=2e-4, gt=0)
+    gradient_checkpointing: bool = True
+
+
 class Profile(BaseModel):
     """One profile. ``scoring``: ``direct`` reads the two continuations right after the question; ``after_reasoning``
     after the generated reasoning (models that think). ``tuned`` and ``tuned_quality`` name the adapters of the tasks
@@ -70,6 +82,7 @@ class Profile(BaseModel):
     context: int = Field(default=4096, ge=512)
     reasoning_parser: str | None = None
     served_adapters: int = Field(default=2, ge=1)
+    training: TrainingDefaults = TrainingDefaults()
 
     def tuned_for(self, task: Task) -> str | None:
         """The adapter that ``tuned`` runs with when none is named."""

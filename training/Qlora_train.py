@@ -41,10 +41,13 @@ ALPHA = 32
 DROPOUT = 0.05
 EPOCHS = 6
 MAX_STEPS: int | None = None
-BATCH = 16
-ACCUMULATION = 1
-LEARNING_RATE = 2e-3
-"""Right for the demo model; real bases want about 2e-4."""
+BATCH: int | None = None
+ACCUMULATION: int | None = None
+LEARNING_RATE: float | None = None
+GRADIENT_CHECKPOINTING: bool | None = None
+MAX_LENGTH: int | None = None
+"""None is the profile's (services/profiles.toml): batches of 16 at 2e-3 for the demo model; for real bases 16 passes of
+one clip at 2e-4 with checkpointing, which fits 8 GB; and as many tokens as a clip of the profile's size needs."""
 WARMUP_SHARE = 0.05
 CLIP_NORM = 1.0
 WEIGHT_DECAY = 0.0
@@ -54,11 +57,9 @@ BARE_SHARE = 0.5
 CONTEXT = "mixed"
 CONTEXT_SHARE = 0.5
 CONTEXT_NEIGHBOURS = 8
-MAX_LENGTH = 2048
 PRECISION = "bf16"
 DEVICE = "auto"
 EXPAND = "auto"
-GRADIENT_CHECKPOINTING = False
 SAVE_EVERY = 200
 SEED = 0
 
@@ -96,9 +97,9 @@ def main(
     dropout: Annotated[float, typer.Option()] = DROPOUT,
     epochs: Annotated[int, typer.Option()] = EPOCHS,
     max_steps: Annotated[int | None, typer.Option(help="Stop after so many steps.")] = MAX_STEPS,
-    batch: Annotated[int, typer.Option(help="Clips in one pass.")] = BATCH,
-    accumulation: Annotated[int, typer.Option(help="Passes that make one step.")] = ACCUMULATION,
-    learning_rate: Annotated[float, typer.Option()] = LEARNING_RATE,
+    batch: Annotated[int | None, typer.Option(help="Clips in one pass.")] = BATCH,
+    accumulation: Annotated[int | None, typer.Option(help="Passes that make one step.")] = ACCUMULATION,
+    learning_rate: Annotated[float | None, typer.Option(help="At its highest.")] = LEARNING_RATE,
     warmup_share: Annotated[float, typer.Option(help="Share of the steps in which the rate rises.")] = WARMUP_SHARE,
     clip_norm: Annotated[float, typer.Option(help="Largest norm of a step's gradient.")] = CLIP_NORM,
     weight_decay: Annotated[float, typer.Option()] = WEIGHT_DECAY,
@@ -110,9 +111,9 @@ def main(
     context: Annotated[str, typer.Option(help="Reference cases: off, contrastive or mixed.")] = CONTEXT,
     context_share: Annotated[float, typer.Option(help="How often mixed also asks with cases.")] = CONTEXT_SHARE,
     context_neighbours: Annotated[int, typer.Option(help="With --vectors: how near cases are.")] = CONTEXT_NEIGHBOURS,
-    max_length: Annotated[int, typer.Option(help="Most tokens of one question with its answer.")] = MAX_LENGTH,
+    max_length: Annotated[int | None, typer.Option(help="Most tokens of a question with its answer.")] = MAX_LENGTH,
     precision: Annotated[str, typer.Option(help="bf16 or fp32.")] = PRECISION,
-    gradient_checkpointing: Annotated[bool, typer.Option(help="Less memory, slower.")] = GRADIENT_CHECKPOINTING,
+    gradient_checkpointing: Annotated[bool | None, typer.Option(help="Less memory, slower.")] = GRADIENT_CHECKPOINTING,
     expand: Annotated[str, typer.Option(help="Hold NF4 weights dequantised: auto (on CPU), on, off.")] = EXPAND,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = SAVE_EVERY,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = DEVICE,
@@ -152,8 +153,8 @@ def _run(given: dict[str, Any], *, resume: bool, dry: bool, verbose: bool) -> No
     vectors = _vectors(given["vectors"])
 
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it reports optional kernels that are not needed
-    from training.checkpoints import present
     from training.dry_run import dry_run, examine
+    from training.progress import ProgressLog
     from training.run_file import write
     from training.trainer import media_reader, train
 
@@ -175,10 +176,16 @@ def _run(given: dict[str, Any], *, resume: bool, dry: bool, verbose: bool) -> No
     if problems:
         with media_reader(config) as read:
             problems = examine(config, samples, vectors, read, problems).problems
-        raise AnnotationError(f"The samples cannot be trained on ({len(problems)} problems).", tuple(problems))
-    if present(config.output) is None:  # an unfinished run keeps what it was begun with
-        write(config.output, _absolute(given))
-    train(config, samples, vectors=vectors, resume=resume, use_cache=cached, report=_say)
+        failure = AnnotationError(f"The samples cannot be trained on ({len(problems)} problems).", tuple(problems))
+        if config.output.is_dir() and not any(config.output.iterdir()):  # made for this run: who watches it reads why
+            ProgressLog(config.output).end("failed", str(failure), failure.problems)
+        raise failure
+    chosen = {key: getattr(config, key) for key, value in own.items() if value is None}
+
+    def begun() -> None:
+        write(config.output, _absolute(given | chosen))
+
+    train(config, samples, vectors=vectors, resume=resume, use_cache=cached, report=_say, begun=begun)
 
 
 _NOT_SETTINGS = frozenset({"config", "resume", "dry_run", "verbose", "help"})

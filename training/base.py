@@ -6,6 +6,7 @@ come out as asked is refused instead of being trained half.
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from dataclasses import dataclass
@@ -61,7 +62,9 @@ class Base:
 
 
 def load_dialog(config: TrainConfig) -> Dialog:
-    """The base's own processor under the run's preprocessing contract; ModelError when it is not there."""
+    """The base's own processor under the run's preprocessing contract; ModelError when it is not there or cannot be
+    quantised."""
+    _require_plain(config.model)
     try:
         processor = AutoProcessor.from_pretrained(base_folder(config.model), local_files_only=True)
     except (OSError, ValueError) as error:
@@ -89,8 +92,12 @@ def load_base(config: TrainConfig, dialog: Dialog) -> Base:
                 llm_int8_skip_modules=["model.visual", "lm_head"],
             ),
         )
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise ModelError(_missing(config.model)) from error
+    except ValueError as error:
+        raise ModelError(
+            f"The base model {config.model!r} cannot be loaded ({' '.join(str(error).split())}); take another."
+        ) from error
     model.requires_grad_(False)
     model.config.use_cache = False
     quantised = _check_quantised(model)
@@ -113,6 +120,21 @@ def load_base(config: TrainConfig, dialog: Dialog) -> Base:
     if config.gradient_checkpointing:
         model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     return Base(model, peft, dialog, device, dtype, quantised, trained, expanded)
+
+
+def _require_plain(name: str) -> None:
+    """ModelError unless the weights are stored in plain numbers: what is quantised already (a release in FP8, say) has
+    no NF4 form."""
+    try:
+        stored = json.loads((base_folder(name) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(_missing(name)) from error
+    form = (stored.get("quantization_config") or {}).get("quant_method")
+    if form is not None:
+        raise ModelError(
+            f"The base model {name!r} is stored in {form}, and training needs its plain release: give that with "
+            "--model, and name it in the profile's compatible_bases to use the adapter here."
+        )
 
 
 def _attach(model: nn.Module, config: TrainConfig, wanted: str) -> PeftModel:

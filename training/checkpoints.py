@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,7 @@ def save(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
-    for other in _all(folder):
-        if other != final:
-            shutil.rmtree(other, ignore_errors=True)
+    _remove(place for place in _all(folder) if place != final)
     return final
 
 
@@ -90,8 +89,18 @@ def latest(folder: Path) -> Checkpoint | None:
 
 def remove_all(folder: Path) -> None:
     """Checkpoints and their unfinished parts, once the adapter itself is written."""
-    for place in _all(folder):
-        shutil.rmtree(place, ignore_errors=True)
+    _remove(_all(folder))
+
+
+def _remove(places: Iterable[Path]) -> None:
+    """Each is taken away under another name first: killed half-way, no damaged checkpoint is left."""
+    for place in places:
+        gone = place
+        if place.name.startswith(PREFIX):
+            gone = place.with_name(f".{place.name}.gone")
+            with suppress(OSError):
+                os.replace(place, gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _all(folder: Path) -> list[Path]:

@@ -8,6 +8,7 @@ without, both case and order are random.
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.errors import InputError
-from services.schema import LABELS, Hit, Label
+from services.schema import LABELS, Hit, Label, digest_of
 from training.data import Sample
 
 
@@ -45,6 +46,13 @@ class Cases:
             label: np.stack([vectors[s.digest] for s in found]) if vectors is not None and found else None
             for label, found in self._by_label.items()
         }
+
+    @property
+    def digest(self) -> str:
+        """Of the references and their vectors: what decides which cases are drawn."""
+        known = sorted(s.digest for found in self._by_label.values() for s in found)
+        placed = (self._vectors or {}).items()
+        return digest_of([known, sorted((key, hashlib.sha256(vector.tobytes()).hexdigest()) for key, vector in placed)])
 
     @property
     def available(self) -> bool:

@@ -73,9 +73,12 @@ class Tower:
         return self._reader.expansion(self._reader.inputs((medium.kind, self.frames(medium))), medium.kind)
 
     def encode(self, seen: Sequence[Seen], *, trained: bool = False) -> list[ClipFeatures]:
-        """Features of several clips and images, each kind in one pass of the tower. With ``trained`` they stay where
-        they were computed and carry gradients."""
+        """Features of several clips and images. Each is seen alone: in company the last bits could differ, and with
+        them the weights of a run that was broken off. With ``trained`` each kind goes through the tower in one pass;
+        the features stay where they were computed and carry gradients."""
         inputs = [self._reader.inputs(item) for item in seen]
+        if not trained:
+            return [self._pass(kind, [item], trained)[0] for (kind, _), item in zip(seen, inputs, strict=True)]
         found: dict[int, ClipFeatures] = {}
         for kind in ("video", "image"):
             places = [place for place, (of, _) in enumerate(seen) if of == kind]

@@ -77,6 +77,7 @@ class Run:
             [
                 {key: value for key, value in asdict(config).items() if key not in _NOT_BINDING},
                 [[s.digest, s.label, s.reason, [t.text for t in s.conversations]] for s in (*training, *held)],
+                [prepared.weights, prepared.examples.cases.digest],
             ]
         )
 
@@ -190,7 +191,8 @@ class Run:
         total = 0.0
         for indices in group:
             batch = self.examples.batch([self.training[i] for i in indices], self.progress.epoch)
-            loss = (losses(self.base, batch) * batch.weight.to(self.base.device)).sum() / len(group)
+            share = len(indices) / sum(map(len, group))  # every sample counts the same, also those of a short pass
+            loss = (losses(self.base, batch) * batch.weight.to(self.base.device)).sum() * share
             loss.backward()
             total += float(loss.detach())
         norm = torch.nn.utils.clip_grad_norm_(self.names.values(), self.config.clip_norm)

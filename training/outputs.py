@@ -26,6 +26,8 @@ from training.curves import draw
 from training.progress import COLUMNS
 from training.settings import TrainConfig
 
+METRICS = "metrics.json"
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -54,7 +56,7 @@ def write_outputs(
     settings.base_model_name_or_path = _public(config.model)
     settings.inference_mode = True
     settings.save_pretrained(str(part))
-    (part / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    (part / METRICS).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     with open(part / "loss.csv", "w", newline="", encoding="utf-8") as table:
         writer = csv.DictWriter(table, COLUMNS, extrasaction="ignore")
         writer.writeheader()
@@ -73,7 +75,8 @@ def _metrics(config: TrainConfig, history: Mapping[str, Any]) -> dict[str, Any]:
     losses = [row["loss"] for row in history["rows"] if "loss" in row]
     validations = [row for row in history["rows"] if "validation_loss" in row and row["step"]]
     base: Mapping[str, Any] = next((row for row in history["rows"] if not row["step"]), {})
-    best: Mapping[str, Any] = min(validations, key=lambda row: row["validation_loss"], default={})
+    chosen = (row for row in validations if row["epoch"] == history["best_epoch"])
+    best: Mapping[str, Any] = next(chosen, {})  # the epoch whose weights were kept
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
     for key in ("output", "cache"):
         settings.pop(key)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from services.errors import AnnotationError, InputError
-from training.base import Base, load_base, load_dialog
+from services.model_identity import identify
+from training.base import Base, base_folder, load_base, load_dialog
 from training.collator import Collator
 from training.context import Cases
 from training.counts import count
@@ -29,13 +30,15 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """``lengths``: tokens of each sample's longest question, of ``training`` first, then of ``held``."""
+    """``lengths``: tokens of each sample's longest question, of ``training`` first, then of ``held``; ``weights``: the
+    base's digest."""
 
     base: Base
     examples: Examples
     training: list[Sample]
     held: list[Sample]
     lengths: list[int]
+    weights: str
 
 
 def prepare(
@@ -73,7 +76,8 @@ def prepare(
     _refuse(problems + (unreadable or counted.unreadable) + counted.long)
     lengths = [item.tokens for item in counted.samples]
     report(f"{len(training)} samples to train on, {len(held)} held out; longest {max(lengths)} tokens without cases.")
-    return Prepared(base, examples, training, held, lengths)
+    weights = identify(base_folder(config.model)).weights
+    return Prepared(base, examples, training, held, lengths, weights)
 
 
 def arranged(
@@ -88,11 +92,39 @@ def arranged(
         training, held = split(samples, config.validation_share, config.seed)
     else:
         training, held = list(samples), list(validation)
-    problems = shared(training, held)
+    problems = shared(training, held) + misplaced(config.task, samples)
+    if samples and not training:
+        problems.append("every sample would be held out; lower --validation-share or add samples")
+    if vectors is not None and (lacking := unplaced(vectors, [*training, *held])):
+        problems, vectors = problems + lacking, None
     cases = Cases(references or training, seed=config.seed, neighbours=config.context_neighbours, vectors=vectors)
     if config.context != "off" and any(s.label for s in (*training, *held)) and not cases.available:
         problems.append("reference cases need two clips of each label with a reason; add some or use --context off")
     return training, held, cases, problems
+
+
+def unplaced(vectors: Mapping[str, NDArray[np.float32]], samples: Sequence[Sample]) -> list[str]:
+    """Sentences about ``vectors`` that cannot be compared, or lack a clip."""
+    lacking = [sample for sample in samples if sample.label is not None and sample.digest not in vectors]
+    problems = [f"{sample.title}: the vectors file has no vector for it; rebuild the file" for sample in lacking]
+    if len({vector.shape for vector in vectors.values()}) > 1:
+        problems.append("the vectors file holds vectors of different lengths; rebuild it with one embedder")
+    return problems
+
+
+def misplaced(task: str, samples: Sequence[Sample]) -> list[str]:
+    """Sentences about samples of another task than ``task``: they would be trained as what they are not."""
+    labelled = [sample for sample in samples if sample.label is not None]
+    if task == "quality":
+        return [
+            f"{sample.title}: asks the mounting question, but the task is 'quality'; leave --task out, or the entry"
+            for sample in labelled
+        ]
+    if task == "mounting" and samples and not labelled:
+        return [
+            "no entry answers the mounting question (Answer: YES or Answer: NO); name what they are about with --task"
+        ]
+    return []
 
 
 def _features(

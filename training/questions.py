@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from agent.prompts import mounting_question
-from services.annotations import Turn
+from services.annotations import Turn, answers_mounting
+from services.chat.generation import THOUGHTS_END
 from services.dialog import Dialog, Message, messages, mounting_target, rendered
 from services.errors import ModelError
 from services.schema import LABELS, Hit, Label
@@ -30,15 +32,20 @@ class Questions:
     def __init__(self, dialog: Dialog, bare_share: float) -> None:
         self._dialog = dialog
         self._bare = bare_share
+        self._opening = f"{THOUGHTS_END}\n\n" if dialog.opens_thoughts else ""
+        """A thinking model's template ends inside its thoughts: an answer closes them, as generation has to."""
         tags = (dialog.processor.video_token, dialog.processor.image_token)
         self._tags = re.compile("|".join(map(re.escape, tags)))
 
     def branches(self, sample: Sample, expansions: Sequence[str], cases: Sequence[Sequence[Hit]]) -> list[Branch]:
         """Branches of ``sample``; their weights add up to 1. Mounting: one question for each of ``cases`` (an empty
-        one asks without context); other tasks: one branch for each answer, as written, ``cases`` unused."""
+        one asks without context), and every other answer of the conversation as written; other tasks: one branch for
+        each answer, as written, ``cases`` unused."""
         if sample.label is None:
             return self._written(sample.conversations, expansions)
-        found: list[Branch] = []
+        others = self._written(sample.conversations, expansions, mounting=False)
+        share = 1.0 / (1 + len(others))
+        found = [replace(branch, weight=share) for branch in others]
         for shown in cases:
             prompt = self._mounting_prompt(expansions, shown)
             forms: list[tuple[str, str | None, float]] = [("bare", None, self._bare)]
@@ -47,7 +54,8 @@ class Questions:
             total = sum(weight for *_, weight in forms) or 1.0
             for name, reason, weight in forms:
                 answer = self._answer(mounting_target(sample.label, reason))
-                found.append(_branch(prompt, answer, weight / total / len(cases), f"{name}:{_mode(shown)}"))
+                part = share * weight / total / len(cases)
+                found.append(_branch(prompt, answer, part, f"{name}:{_mode(shown)}"))
         return [branch for branch in found if branch.weight > 0.0]
 
     def tokens(self, text: str) -> int:
@@ -67,12 +75,13 @@ class Questions:
         question = mounting_question("contrastive" if shown else "off", list(shown))
         return self._prompt(messages(question), expansions)
 
-    def _written(self, turns: Sequence[Turn], expansions: Sequence[str]) -> list[Branch]:
+    def _written(self, turns: Sequence[Turn], expansions: Sequence[str], *, mounting: bool = True) -> list[Branch]:
+        """One branch for each answer; ``mounting``: also for those to the mounting question."""
         history: list[Message] = []
         found: list[Branch] = []
         answers = sum(turn.role == "gpt" for turn in turns)
-        for turn in turns:
-            if turn.role == "gpt":
+        for number, turn in enumerate(turns):
+            if turn.role == "gpt" and (mounting or not answers_mounting(turns[number - 1], turn)):
                 prompt = self._prompt(history, expansions)
                 found.append(_branch(prompt, self._answer(turn.text), 1.0 / answers, "written"))
             history.append(_message(turn))
@@ -90,7 +99,7 @@ class Questions:
         return ids
 
     def _answer(self, text: str) -> list[int]:
-        ids: list[int] = self._dialog.answer_ids(text)[0].tolist()
+        ids: list[int] = self._dialog.answer_ids(self._opening + text)[0].tolist()
         return ids
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -115,14 +116,31 @@ def _either(choices: Any) -> str:
     return " or ".join(get_args(choices))
 
 
+SMALLEST_TOKEN = 28 * 28
+"""Pixels behind one token of the architecture with the smallest patches (Qwen2-VL: 14, two by two merged)."""
+MARKS, WORDS = 16, 1024
+"""Tokens of a group's time and marks, and of question and answer, at most."""
+
+
+def longest(frames: int, pixels: int) -> int:
+    """Tokens that one question about one clip may need: ``frames`` two by two of ``pixels`` each, times and marks,
+    question and answer; at least 2,048 and a multiple of 256."""
+    groups = math.ceil(frames / 2)
+    needed = groups * (math.ceil(pixels / SMALLEST_TOKEN) + MARKS) + WORDS
+    return max(2048, math.ceil(needed / 256) * 256)
+
+
 def from_profile(known: str, /, model: str | None = None, **values: Any) -> TrainConfig:
-    """Settings with the base model, frames and pixel budget of profile ``known``; SettingsError on a wrong value."""
+    """Settings with the base model, frames, pixel budget and training defaults of profile ``known``; what is None in
+    ``values`` is the profile's. SettingsError on a wrong value."""
     chosen = profile(known)
     base = {
+        **chosen.training.model_dump(),
+        "max_length": longest(chosen.frames, chosen.max_pixels),
         "model": model or chosen.base_model,
         "frames": chosen.frames,
         "window_s": chosen.window_s,
         "min_pixels": chosen.min_pixels,
         "max_pixels": chosen.max_pixels,
     }
-    return TrainConfig(**{**base, **values})
+    return TrainConfig(**{**base, **{key: value for key, value in values.items() if value is not None}})

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 import numpy as np
+import torch
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from services.adapters import RECORD
 from services.annotations import MediaKind
-from services.errors import Cancelled, HerdLensError
+from services.errors import Cancelled, HerdLensError, InputError, ResourceError
 from services.schema import Frames, Sampling
 from services.video import VideoReader
 from training import checkpoints
@@ -22,7 +27,7 @@ from training.data import Sample
 from training.disk import writing
 from training.features import FrameReader
 from training.loop import Run
-from training.outputs import Result, write_outputs
+from training.outputs import METRICS, Result, write_outputs
 from training.preparation import prepare
 from training.progress import ProgressLog
 from training.settings import TrainConfig
@@ -39,16 +44,41 @@ def train(
     use_cache: bool = True,
     report: Callable[[str], None] = print,
     cancelled: threading.Event | None = None,
+    begun: Callable[[], None] = lambda: None,
 ) -> Result:
     """Fine-tune ``config.model`` on ``samples`` and write the adapter folder ``config.output``.
 
-    ``validation``: held-out samples (default: a stratified share of ``samples``). ``references``: where the cases of
-    the context come from (default: the training samples), ``vectors`` their and the samples' embeddings by digest.
-    Files are read by services.video with the run's sampling. Raises AnnotationError with every problem of the samples
-    before anything is trained; Cancelled after Ctrl-C, SIGTERM or ``cancelled``, with all work saved for ``resume``;
-    ResourceError when the disk is full, with the last checkpoint kept. How it ended is the last line of the run's log.
+    One process works in a folder at a time. A finished adapter is never trained over: with ``resume`` it is the result,
+    without it the folder is refused (InputError). ``validation``: held-out samples (default: a stratified share of
+    ``samples``). ``references``: where the cases of the context come from (default: the training samples), ``vectors``
+    their and the samples' embeddings by digest. Files are read by services.video with the run's sampling. Raises
+    AnnotationError with every problem of the samples before anything is trained; Cancelled after Ctrl-C, SIGTERM or
+    ``cancelled``, with all work saved for ``resume``; ResourceError when disk or memory is full, with the last
+    checkpoint kept. ``begun`` is called once the folder is this run's, unless it goes on with a checkpoint. How it
+    ended is the last line of the run's log.
     """
-    with _ending_logged(config), media_reader(config) as read:
+    with _alone(config.output):
+        finished = _finished(config, resume)
+        if finished is not None:
+            report(f"The run in {config.output} is finished; there is nothing to go on with.")
+            return finished
+        if checkpoints.present(config.output) is None:
+            begun()
+        return _train(config, samples, validation, references, vectors, resume, use_cache, report, cancelled)
+
+
+def _train(
+    config: TrainConfig,
+    samples: Sequence[Sample],
+    validation: Sequence[Sample] | None,
+    references: Sequence[Sample] | None,
+    vectors: Mapping[str, NDArray[np.float32]] | None,
+    resume: bool,
+    use_cache: bool,
+    report: Callable[[str], None],
+    cancelled: threading.Event | None,
+) -> Result:
+    with _ending_logged(config), _full_memory_told(), media_reader(config) as read:
         prepared = prepare(config, samples, validation, references, vectors, read, use_cache, report)
         run = Run(config, prepared, report, cancelled or threading.Event())
         run.start(resume)
@@ -64,6 +94,47 @@ def train(
             shutil.rmtree(config.output / "features", ignore_errors=True)
         report(f"Adapter written to {config.output}.")
     return result
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Two runs in one folder would take each other's checkpoints away."""
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(output / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise InputError(f"Another training is at work in {output}; wait for it, or take another --output.") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.unlink(lock.lock_file)
+        lock.release()
+
+
+def _finished(config: TrainConfig, resume: bool) -> Result | None:
+    """What a finished run left in the output folder, for ``resume``; InputError where it would be trained over."""
+    if not (config.output / RECORD).is_file() or checkpoints.present(config.output):
+        return None
+    if not resume:
+        raise InputError(f"A finished adapter lies in {config.output}; take another --output, or delete it.")
+    try:
+        return Result(config.output, json.loads((config.output / METRICS).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{config.output / METRICS} cannot be read; take another --output.") from error
+
+
+@contextmanager
+def _full_memory_told() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ResourceError(
+            "The GPU ran out of memory; take a smaller --batch with more --accumulation, --gradient-checkpointing or a "
+            "profile with fewer pixels, and start again (--dry-run tells what is needed)."
+        ) from error
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from transformers import AutoModelForImageTextToText
 
 from agent.prompts import mounting_question
 from services.annotations import Turn
-from services.dialog import Dialog, messages, mounting_target
-from services.schema import Frames, Hit
+from services.dialog import Dialog, contract, messages, mounting_target
+from services.schema import Frames, Hit, Sampling
+from tests import stand_ins
 from tests.training.tiny_bases import ARCHITECTURES
 from tests.training.toy_clips import REASONS, picture, toy
 from training.base import load_dialog
@@ -87,6 +88,34 @@ def test_the_loss_stands_on_exactly_the_answers_with_their_terminator(parts: Par
     reason = f"{REASONS['mounting']}\nStatus: Mounting<|im_end|>"
     bare = "Status: Mounting<|im_end|>"
     assert answers(parts, batch) == [bare, reason, bare, reason, "There are two.<|im_end|>", "It is day.<|im_end|>"]
+
+
+def test_the_answers_of_a_thinking_base_close_its_thoughts() -> None:
+    of = stand_ins.processor("qwen3-vl-4b", thinking=True)
+    dialog = Dialog(of, contract(of, Sampling(), 131072, 786432))
+    assert dialog.opens_thoughts
+    sample = Sample(digest="w", frames=lambda: picture(2, "normal"), conversations=WRITTEN)
+    clip = "<|vision_start|><|video_pad|><|vision_end|>"
+    branches = [b for s in (toy(1, "mounting"), sample) for b in Questions(dialog, 0.5).branches(s, [clip], [()])]
+    assert len(branches) == 4
+    for branch in branches:
+        prompt, answer = map(dialog.tokenizer.decode, (branch.ids[: branch.start], branch.ids[branch.start :]))
+        assert prompt.endswith("<think>\n")
+        assert answer.startswith("</think>\n\n") and answer.count("</think>") == 1
+
+
+def test_further_turns_about_a_labelled_clip_are_learnt_as_written(parts: Parts) -> None:
+    asked = Turn("human", "<video>\nWas there any mounting behavior?")
+    turns = (asked, Turn("gpt", "Answer: YES\nReason: It rises."), *WRITTEN[2:])
+    sample = Sample(
+        digest="m", frames=lambda: picture(1, "mounting"), label="mounting", reason="It rises.", conversations=turns
+    )
+    batch = parts.batch(sample)
+    found = answers(parts, batch)
+    assert found[0] == "It is day.<|im_end|>" and found.count("It is day.<|im_end|>") == 1
+    assert not any("Answer" in text for text in found) and len(found) == 5
+    assert sum(branch.weight for _, branch in batch.branches) == pytest.approx(1.0)
+    assert float(batch.weight[batch.branch == 0].sum()) == pytest.approx(0.5)
 
 
 MIXED = (

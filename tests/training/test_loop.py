@@ -59,6 +59,16 @@ def test_passes_that_make_one_step_have_the_gradient_of_one_large_batch(
         torch.testing.assert_close(first[name], second[name], rtol=1e-3, atol=1e-6)
 
 
+def test_the_sample_of_a_short_pass_counts_as_much_as_any_other(
+    settings: Settings, toys: list[Sample], tmp_path: Path
+) -> None:
+    parts = begun(settings(output=tmp_path / "a", batch=3, accumulation=2, clip_norm=1e9, **ALONE), toys[:4])
+    whole = begun(settings(output=tmp_path / "b", batch=4, clip_norm=1e9, **ALONE), toys[:4])
+    first, second = gradients(parts, [[0, 1, 2], [3]]), gradients(whole, [[0, 1, 2, 3]])
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=1e-3, atol=1e-6)
+
+
 def test_a_gradient_beyond_the_limit_is_scaled_to_it(settings: Settings, toys: list[Sample]) -> None:
     run = begun(settings(clip_norm=1e-3, **ALONE), toys[:4])
     found = gradients(run, [[0, 1, 2, 3]])
