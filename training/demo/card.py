@@ -36,32 +36,33 @@ and decoded as H.264; `evaluation` and the app decode whole files.
 RECIPE = """\
 ## Recipe
 
-1. **vision**: the vision tower alone (4 layers, width 192) predicts per 16 × 16 patch what the simulation knows: part,
-   pose class, height, body pitch, facing, motion, overlap, coat, distance, height of the animal's head and its gap to
-   the nearest other animal, the animals' centres, at both frames of a group; from the tokens' mean how many animals are
-   shown, which of five degradations the picture suffers from, and how strongly. *Body pitch comes near to the concept
-   of mounting; the tower is helped by it.* {vision_minutes:g} minutes, Muon for matrices, AdamW for the rest, two
-   processes.
+1. **vision**: the vision tower alone (4 layers, width 192) predicts per 16 × 16 patch what the simulation knows:
+   part, pose class, height, body pitch, facing, motion, overlap, coat, distance, height of the animal's head and its
+   gap to the nearest other animal, the animals' centres, at both frames of a group; from the tokens' mean how many
+   animals are shown, which of five degradations the picture suffers from, and how strongly. It sees the sets *base*
+   and *scenes* (of these four of the eight groups), half of them mirrored, more than half enlarged. *Body pitch comes
+   near to the concept of mounting; the tower is helped by it.* {vision_minutes:g} minutes, Muon for matrices, AdamW
+   for the rest, two processes.
 2. **base**: the text model (4 layers, width 192) on the frozen tower: {steps_align:,} steps of one-moment questions
-   about single groups, then {steps:,} steps of whole clips (the first {base_clips:,} of *base* and {adapter_clips:,}
-   of *adapter*): count, light, who lies, walks, comes close, coats, times, captions; exercises that repeat text (so
-   that the words of the verdict exist), and questions in the form of the mounting question, with and without reference
-   cases, about *other* things: about what the pictures show, and about lists of the farmer's, of which only the cases
-   tell something. As in serving, the more similar case is named first; it is the right one in about four of five.
-   Never the mounting question; mounting and its look-alikes are plain standing in every answer. At last
-   {steps_words:,} steps at {words_rate:g} of the rate, in which some exercises repeat sentences of the picture-quality
-   task, whatever the clip shows: an adapter on frozen embeddings cannot write words that were never trained. No
-   question names a degradation.
+   about single groups, then {steps:,} steps of whole clips, all of the set *adapter*, which the tower never saw (of
+   its own training clips it tells more than of others): count, light, who lies, walks, comes close, coats, times,
+   captions; exercises that repeat text (so that the words of the verdict exist), and questions in the form of the
+   mounting question, with and without reference cases, about *other* things: about what the pictures show, and about
+   lists of the farmer's, of which only the cases tell something. As in serving, the more similar case is named first;
+   it is the right one in about four of five. Never the mounting question; mounting and its look-alikes are plain
+   standing in every answer. At last {steps_words:,} steps at {words_rate:g} of the rate, in which some exercises
+   repeat sentences of the picture-quality task, whatever the clip shows: an adapter on frozen embeddings cannot write
+   words that were never trained. No question names a degradation.
 3. **embedder**: VideoMAE (2.6 M parameters): short masked reconstruction, then the tower's dense targets, behaviour
    classes and a supervised contrastive loss on the mean of its tokens. Only the 12 of 28 blocks of the picture that
    move most enter the encoder. What is compared are four such vectors, one behind the other: of the whole clip and of
    its three overlapping halves, whose sixteen pictures are those of the whole and those between.
 4. **adapter**: NF4 QLoRA by `training/Qlora_train.py`'s own code, rank 16 on the text model's linear layers, the
    question of `agent/prompts.py` without and with two cases drawn at random from the library, answers with and
-   without reason; {epochs:g} passes over the sets *adapter* and *steps* and the first {own_clips:,} of *base*.
+   without reason; {epochs:g} passes over the sets *adapter* and *steps*.
 5. **quality**: a second adapter by `training/Qlora_train.py --task quality` itself, on {quality_media:,} degraded
-   renders (pictures and clips) of seeds from {quality_seed:,} on, written as files by
-   `python -m training.demo.quality_data`: {quality_epochs:g} passes.
+   renders (pictures and clips) of seeds from {quality_seed:,} on, written as files by `python -m
+   training.demo.quality_data`: {quality_epochs:g} passes.
 6. **calibrate**: logistic regression of the label on the model's logit and the neighbours' vote, per retrieval mode
    and variant; the *unclear* band is the narrowest that left at most 2 % wrong verdicts among the answered.
 """

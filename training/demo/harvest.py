@@ -6,10 +6,11 @@ Each clip is drawn at its sixteen sampling times (and halfway between them where
 several qualities and decoded again (of sets without files only a quarter, for time: after halving the size the code
 leaves little trace), and resized by the common rule: what is stored is what serving would see. Per set:
 
-- ``patches.npy`` (N, 8, 112, 1536) uint8, see ``tower``;
+- ``patches.npy`` (N, groups, 112, 1536) uint8, see ``tower``; eight groups of two pictures, of sets for the vision
+  tower alone fewer;
 - ``between.npy`` (N, 15, 128, 224, 3) uint8, the pictures halfway between neighbouring ones, of sets that the embedder
   looks at as it does when serving;
-- ``target_<name>.npy`` (N, 8, 2·C, 112) float16, dense targets of both frames of each group, in patch order;
+- ``target_<name>.npy`` (N, groups, 2·C, 112) float16, dense targets of both frames of each group, in patch order;
 - ``notes/<shard>.json``: per clip its annotation, facts, times (16,) s, degradation; a shard's file is written last;
 - ``clips/<seed>.mp4`` where the set keeps them.
 """
@@ -59,13 +60,16 @@ class ClipSet:
     """Keep the mp4 files."""
     between: bool = False
     """Draw the pictures halfway between the sixteen too."""
+    groups: int = GROUPS
+    """How many of the eight groups are drawn: with half of them twice as many scenes take the same time."""
 
 
 SETS = {
     s.name: s
     for s in (
-        ClipSet("base", 0, 5000, degraded=0.3, dense=True),
-        ClipSet("adapter", 100_000, 3000),
+        ClipSet("base", 0, 3000, degraded=0.3, dense=True),
+        ClipSet("scenes", 10_000, 4000, degraded=0.3, dense=True, groups=4),
+        ClipSet("adapter", 100_000, 4000),
         ClipSet("library", 200_000, 332, keep=True, between=True),
         ClipSet("calibration", 300_000, 1000, between=True),
         ClipSet("steps", 400_000, 400, kind="front_raised"),
@@ -176,6 +180,9 @@ def _clip(which: ClipSet, seed: int) -> _Drawn:
     file_times = frame_times(plan)
     count = 2 * FRAMES - 1 if which.between else FRAMES
     drawn = file_times[np.round(np.linspace(0, len(file_times) - 1, count)).astype(int)]
+    if which.groups < GROUPS:
+        chosen = np.linspace(0, GROUPS - 1, which.groups).round().astype(int)
+        drawn = drawn.reshape(GROUPS, 2)[chosen].ravel()
     times = drawn[::2] if which.between else drawn
     targets: dict[str, NDArray[Any]] = {}
     if which.dense:
@@ -197,16 +204,16 @@ def _clip(which: ClipSet, seed: int) -> _Drawn:
         "seed": seed,
         "times_s": np.round(times, 3).tolist(),
         "degradation": [kind, level],
-        "facts": facts(plan, times.reshape(GROUPS, 2).mean(1)),
+        "facts": facts(plan, times.reshape(which.groups, 2).mean(1)),
         "annotation": annotation(plan, f"clips/{seed}.mp4"),
     }
     return _Drawn(tower.patches(small(frames)), between, targets, note, data)
 
 
 def _grouped(value: NDArray[Any]) -> NDArray[Any]:
-    """(16, 8, 14[, C]) per frame to (8, 2·C, 112) per group in patch order, first frame's channels first."""
+    """(2·n, 8, 14[, C]) per frame to (n, 2·C, 112) per group in patch order, first frame's channels first."""
     planes = value if value.ndim == 4 else value[..., None]
-    planes = planes.transpose(0, 3, 1, 2).reshape(GROUPS, 2 * planes.shape[-1], *tower.GRID)
+    planes = planes.transpose(0, 3, 1, 2).reshape(len(planes) // 2, 2 * planes.shape[-1], *tower.GRID)
     return tower.in_patch_order(planes)
 
 
@@ -243,7 +250,7 @@ def _prepare(which: ClipSet, work: Path) -> None:
     root = folder(which.name, work)
     (root / "notes").mkdir(parents=True, exist_ok=True)
     (root / "clips").mkdir(exist_ok=True)
-    shape = (which.clips, GROUPS, tower.PATCHES, tower.PATCH_VALUES)
+    shape = (which.clips, which.groups, tower.PATCHES, tower.PATCH_VALUES)
     if which.dense and not any(root.glob("target_*.npy")):
         for name, value in _clip(which, which.seed).targets.items():
             np.lib.format.open_memmap(root / f"target_{name}.npy", "w+", np.float16, (which.clips, *value.shape))

@@ -34,14 +34,14 @@ RECODED = 160
 """Calibration clips that are also coded anew for the novelty measure."""
 REFERENCE_VECTORS = 1500
 """Training vectors that the novelty measure compares with."""
-LANGUAGE_CLIPS = {"base": 2000, "adapter": 3000}
-"""What the text model is trained on: the first clips of these sets. The adapter's own are among them, but never with
-the mounting question."""
+LANGUAGE_CLIPS = {"adapter": 4000}
+"""What the text model is trained on: the adapter's clips, but never with the mounting question. Of the clips that the
+tower was trained on it tells more than of others, and whoever learns to read it there trusts it too much."""
 
 
 def clips(bundle: Bundle) -> None:
     """Render every set that is trained on; held-out sets are rendered by the card."""
-    bundle.render(["base", "adapter", "steps", "library", "calibration"])
+    bundle.render(["base", "scenes", "adapter", "steps", "library", "calibration"])
 
 
 def vision(bundle: Bundle) -> None:
@@ -100,7 +100,7 @@ def adapter(bundle: Bundle) -> None:
     )
 
 
-ADAPTER_CLIPS = {"adapter": 3000, "base": 2000, "steps": 400}
+ADAPTER_CLIPS = {"adapter": 4000, "steps": 400}
 ADAPTER = {
     "epochs": 3, "batch": 16, "validation_share": 0.04, "patience": 6, "save_every": 100, "bare_share": 0.15,
 }  # fmt: skip
@@ -193,9 +193,6 @@ def recipe() -> dict[str, float]:
         "steps": own.steps,
         "steps_words": own.steps_words,
         "words_rate": own.words_rate,
-        "base_clips": LANGUAGE_CLIPS["base"],
-        "adapter_clips": LANGUAGE_CLIPS["adapter"],
-        "own_clips": ADAPTER_CLIPS["base"],
         "epochs": ADAPTER["epochs"],
         "quality_media": QUALITY_MEDIA,
         "quality_seed": QUALITY_SEED,

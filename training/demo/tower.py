@@ -60,6 +60,24 @@ MIRROR = _mirror_index()
 """(112,) int64: patch ``i`` of the mirrored picture is patch ``MIRROR[i]`` of the picture, itself mirrored."""
 
 
+ORDER = torch.from_numpy(in_patch_order(np.arange(PATCHES).reshape(GRID)).astype(np.int64))
+"""(112,) int64: row by row, patch ``ORDER[i]`` of the picture is patch ``i`` in the processor's order."""
+PLACE = ORDER.argsort()
+"""(112,) int64: the inverse."""
+
+
+def planes(stored: Tensor) -> Tensor:
+    """(n, 112, 1536) patches to (n, 6, 128, 224): both pictures' channels, the first one's before the second one's."""
+    view = stored.view(-1, *_BLOCKS, MERGE, MERGE, 3, PAIR, PATCH, PATCH)
+    return view.permute(0, 6, 5, 1, 3, 7, 2, 4, 8).reshape(len(stored), 3 * PAIR, HEIGHT, WIDTH)
+
+
+def from_planes(pictures: Tensor) -> Tensor:
+    """Inverse of ``planes``."""
+    view = pictures.view(-1, PAIR, 3, _BLOCKS[0], MERGE, PATCH, _BLOCKS[1], MERGE, PATCH)
+    return view.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(len(pictures), PATCHES, PATCH_VALUES)
+
+
 def normalised(stored: Tensor) -> Tensor:
     """uint8 patches to the processor's float values, -1…1."""
     return stored.float().mul_(1 / 127.5).sub_(1.0)

@@ -25,13 +25,15 @@ from torch.nn import functional as fn
 
 from training.demo import tower
 from training.demo.corpus import tokenizer_texts
-from training.demo.harvest import DEGRADATIONS, GROUPS, WORK, Stored, opened
+from training.demo.harvest import DEGRADATIONS, WORK, Stored, opened
 from training.demo.model import processor, random_model, save
 from training.demo.progress import Progress
 from training.demo.references import reason_of
 from training.demo.resuming import Resume
 from training.demo.together import Group, add_flags, group_of
 
+UNASKED = -100
+"""The class of a picture whose degradation is not asked for."""
 CLASSES = {"part": 6, "animal_pose": 7}
 """Targets that are class numbers; all others are values."""
 SCALE = {
@@ -89,9 +91,8 @@ class Groups:
     def __init__(self, sets: list[Stored], seed: int) -> None:
         self.sets = sets
         self.random = np.random.default_rng(seed)
-        self.index = np.concatenate(
-            [np.stack([np.full(len(s) * GROUPS, i), np.arange(len(s) * GROUPS)], 1) for i, s in enumerate(sets)]
-        )
+        # rows are (set, clip, group)
+        self.index = np.concatenate([_places(i, len(s), s.patches.shape[1]) for i, s in enumerate(sets)])
         self.names = sorted(sets[0].targets)
         self.kinds = [
             np.array([DEGRADATIONS.index(note["degradation"][0]) for note in s.notes], np.int64) for s in sets
@@ -110,7 +111,7 @@ class Groups:
                 yield self._batch(self.index[order[first : first + size]])
 
     def _batch(self, rows: np.ndarray[Any, Any]) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
-        where = [(self.sets[s], s, int(r) // GROUPS, int(r) % GROUPS) for s, r in rows]
+        where = [(self.sets[s], int(s), int(clip), int(group)) for s, clip, group in rows]
         stored = np.stack([stored.patches[clip, group] for stored, _, clip, group in where])
         targets = {
             name: torch.from_numpy(np.stack([s.targets[name][clip, group] for s, _, clip, group in where])).float()
@@ -118,12 +119,56 @@ class Groups:
         }
         flip = torch.from_numpy(self.random.random(len(rows)) < 0.5)
         raw, targets = mirrored(torch.from_numpy(stored), targets, flip)
+        raw, targets, enlarged = zoomed(raw, targets, self.random)
         gain = torch.from_numpy(self.random.uniform(0.8, 1.25, (len(rows), 1, 1)) / 127.5).bfloat16()
         shift = torch.from_numpy(self.random.uniform(-0.1, 0.1, (len(rows), 1, 1)) - 1.0).bfloat16()
         x = raw.bfloat16().mul_(gain).add_(shift).clamp_(-1.0, 1.0)
         kind = torch.tensor([self.kinds[s][clip] for _, s, clip, _ in where])
+        kind = kind.masked_fill(enlarged, UNASKED)  # enlarging blurs by itself
         level = torch.tensor([self.levels[s][clip] for _, s, clip, _ in where])
         return x, targets, kind, level
+
+
+def _places(number: int, clips: int, groups: int) -> np.ndarray[Any, Any]:
+    """(clips · groups, 3): the set's number, clip, group."""
+    clip, group = np.divmod(np.arange(clips * groups), groups)
+    return np.stack([np.full(len(clip), number), clip, group], 1)
+
+
+ZOOMED, LEAST = 0.6, 0.72
+"""Share of the groups of which a part is shown enlarged, and how much of width and height it has at least: seen always
+in the same places, a few thousand scenes would be learnt by heart."""
+
+
+def zoomed(
+    x: Tensor, targets: dict[str, Tensor], random: np.random.Generator
+) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    """Patches (n, 112, 1536) uint8 and targets, some of them of a part of the picture only, which fills it, and which
+    these are (n,): what is counted is what is left, what is measured in pixels grows, what is far seems nearer."""
+    chosen = torch.from_numpy(random.random(len(x)) < ZOOMED)
+    rows = chosen.nonzero()[:, 0]
+    if not len(rows):
+        return x, targets, chosen
+    part = torch.from_numpy(random.uniform(LEAST, 1.0, len(rows))).float()
+    place = torch.from_numpy(random.uniform(-1.0, 1.0, (len(rows), 2))).float() * (1 - part)[:, None]
+    theta = torch.zeros(len(rows), 2, 3)
+    theta[:, 0, 0] = theta[:, 1, 1] = part
+    theta[:, :, 2] = place
+
+    def sampled(planes: Tensor, mode: str) -> Tensor:
+        grid = fn.affine_grid(theta, list(planes.shape), align_corners=False)
+        return fn.grid_sample(planes, grid, mode=mode, padding_mode="border", align_corners=False)
+
+    pictures = sampled(tower.planes(x[rows]).float(), "bilinear")
+    x[rows] = tower.from_planes(pictures.round_().clamp_(0, 255).to(torch.uint8))
+    for name, value in targets.items():
+        smooth = name in ("cow", "overlap", "centre")
+        own = sampled(value[rows][:, :, tower.PLACE].unflatten(2, tower.GRID), "bilinear" if smooth else "nearest")
+        factor = {"centre": part**2, "motion": 1 / part, "distance": part}.get(name)
+        if factor is not None:
+            own = own * factor[:, None, None, None]
+        value[rows] = own.flatten(2)[:, :, tower.ORDER]
+    return x, targets, chosen
 
 
 def mirrored(x: Tensor, targets: dict[str, Tensor], flip: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -166,7 +211,7 @@ def loss_of(heads: Heads, tokens: Tensor, targets: dict[str, Tensor], kind: Tens
     if "centre" in targets:
         shown = targets["centre"][:, 0].sum(-1).round().long().clamp(max=MOST)
         losses["count"] = 0.3 * fn.cross_entropy(heads.count(mean).float(), shown)
-    losses["kind"] = 0.1 * fn.cross_entropy(heads.kind(mean).float(), kind)
+    losses["kind"] = 0.1 * fn.cross_entropy(heads.kind(mean).float(), kind, ignore_index=UNASKED)
     losses["level"] = 0.3 * ((heads.level(mean)[:, 0].float() - level).square() * (kind > 0)).mean()
     return losses
 
@@ -259,7 +304,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=Settings.batch)
     parser.add_argument("--threads", type=int, default=Settings.threads)
     add_flags(parser)
-    parser.add_argument("--sets", nargs="+", default=["base"])
+    parser.add_argument("--sets", nargs="+", default=["base", "scenes"])
     a = parser.parse_args()
     sets = [opened(name, a.work) for name in a.sets]
     out = a.out or a.work / "vision"
