@@ -40,7 +40,7 @@ RECIPE = """\
    part, pose class, height, body pitch, facing, motion, overlap, coat, distance, height of the animal's head and its
    gap to the nearest other animal, the animals' centres, at both frames of a group; from the tokens' mean how many
    animals are shown, which of five degradations the picture suffers from, and how strongly. It sees the sets *base*
-   and *scenes* (of these four of the eight groups), half of them mirrored, more than half enlarged. *Body pitch comes
+   and *scenes* (of these two of the eight groups), half of them mirrored, more than half enlarged. *Body pitch comes
    near to the concept of mounting; the tower is helped by it.* {vision_minutes:g} minutes, Muon for matrices, AdamW
    for the rest, two processes.
 2. **base**: the text model (4 layers, width 192) on the frozen tower: {steps_align:,} steps of one-moment questions
