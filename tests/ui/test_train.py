@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from services.training_runs import RunSettings
+from services.training_set import counts
 from tests.ui.conftest import PATIENCE_S, address, finished, shown
 
 EPOCHS = 2
@@ -76,6 +77,7 @@ def test_what_is_missing_is_one_sentence(page: Any) -> None:
 def test_drawn_practice_clips_are_chosen_at_once(page: Any, service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("services.practice", "ui.train_set"):
         monkeypatch.setattr(f"{module}.CLIPS", 8)
+    own = counts(service.own_clips())
     at = page()
     assert start_button(at).disabled
     at.button("train_draw").click().run()
@@ -83,7 +85,8 @@ def test_drawn_practice_clips_are_chosen_at_once(page: Any, service: Any, monkey
     assert at.button_group("train_sources").value == ["own", "practice"]
     at = until(at, lambda: service.practice.drawing() is None)
     try:
-        assert [(metric.label, metric.value) for metric in at.metric] == [("Mounting", "4"), ("Normal", "4")]
+        expected = [(label.capitalize(), str(number + 4)) for label, number in own.items()]
+        assert [(metric.label, metric.value) for metric in at.metric] == expected
         assert not start_button(at).disabled
     finally:
         shutil.rmtree(service.practice.folder)
