@@ -54,6 +54,11 @@ class Bundle:
         return self.folder / "base"
 
     @property
+    def vision(self) -> Path:
+        """A tower that is to be in the next base, shipped until that is built."""
+        return self.folder / "vision"
+
+    @property
     def adapter(self) -> Path:
         return self.folder / "adapters" / "mounting"
 

@@ -51,14 +51,16 @@ def vision(bundle: Bundle) -> None:
 
 
 def base(bundle: Bundle) -> None:
-    """The text model on the frozen tower; the tower comes from the work folder, or from the shipped base."""
-    start = bundle.work / "vision" if (bundle.work / "vision").exists() else bundle.base
+    """The text model on the frozen tower; the tower comes from the work folder, from what was shipped of it alone, or
+    from the shipped base. Afterwards the base has it."""
+    start = next(place for place in (bundle.work / "vision", bundle.vision, bundle.base) if place.exists())
     sets = [f"{name}:{len(bundle.stored(name, most))}" for name, most in LANGUAGE_CLIPS.items()]
     flags = ["--work", str(bundle.work), "--base", str(start), "--out", str(bundle.base), "--sets", *sets]
     flags += ["--steps", str(math.ceil(language.Settings.steps * bundle.scale))]
     flags += ["--steps-words", str(math.ceil(language.Settings.steps_words * bundle.scale))]
     flags += ["--steps-align", str(math.ceil(language.Settings.steps_align * bundle.scale))]
     launch("training.demo.language", flags, bundle.work)
+    shutil.rmtree(bundle.vision, ignore_errors=True)
 
 
 def embedder(bundle: Bundle) -> None:
