@@ -314,6 +314,10 @@ def main() -> None:
     settings = Settings(minutes=a.minutes, batch=a.batch, threads=a.threads)
     train(model.model.visual, sets, settings, out.with_suffix(".resume"), group_of(a))
     if a.rank == 0:
+        with torch.no_grad():  # the text model comes later; nothing is stored of it
+            for name, value in model.named_parameters():
+                if ".visual." not in name:
+                    value.zero_()
         save(model, of, out)
         Resume(out.with_suffix(".resume")).forget()
 
