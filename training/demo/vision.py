@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
@@ -296,6 +297,12 @@ def _backward(fast: tower.FastTower, heads: nn.ModuleList, batch: tuple[Any, ...
     return named
 
 
+def _keep_tower(weights: Path) -> None:
+    """Leave the tower alone in the file: the text model comes later, and random numbers take as much room."""
+    kept = {name: value for name, value in load_file(weights).items() if ".visual." in name}
+    save_file(kept, weights, {"format": "pt"})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the vision tower on dense targets.")
     parser.add_argument("--work", type=Path, default=WORK)
@@ -314,11 +321,8 @@ def main() -> None:
     settings = Settings(minutes=a.minutes, batch=a.batch, threads=a.threads)
     train(model.model.visual, sets, settings, out.with_suffix(".resume"), group_of(a))
     if a.rank == 0:
-        with torch.no_grad():  # the text model comes later; nothing is stored of it
-            for name, value in model.named_parameters():
-                if ".visual." not in name:
-                    value.zero_()
         save(model, of, out)
+        _keep_tower(out / "model.safetensors")
         Resume(out.with_suffix(".resume")).forget()
 
 
