@@ -9,7 +9,7 @@ parser could take for structure.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from services.schema import Hit, RetrievalMode
 
@@ -41,9 +41,18 @@ def context(mode: RetrievalMode, shown: Sequence[Hit]) -> str:
     if mode == "off" or not shown:
         return ""
     if mode == "nearest":
-        return f'A similar earlier video was described like this: "{quoted(shown[0].description)}" {COMPARE}'
-    cases = " ".join(f'A {hit.label} case: "{quoted(hit.description)}"' for hit in shown)
-    return f"{cases} {COMPARE}"
+        return similar(shown[0].description)
+    return compared((hit.label, hit.description) for hit in shown)
+
+
+def similar(description: str) -> str:
+    """One video without its label."""
+    return f'A similar earlier video was described like this: "{quoted(description)}" {COMPARE}'
+
+
+def compared(cases: Iterable[tuple[str, str]]) -> str:
+    """Cases of (label, description), in this order."""
+    return " ".join([*(f'A {label} case: "{quoted(description)}"' for label, description in cases), COMPARE])
 
 
 def mounting_question(mode: RetrievalMode = "off", shown: Sequence[Hit] = ()) -> str:

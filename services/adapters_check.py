@@ -55,7 +55,7 @@ _PROGRAMS = (
     ".js",
 )
 FORBIDDEN_SUFFIXES = frozenset({*_PICKLES, *_PROGRAMS, ".gguf", ".onnx", ".whl"})
-_KEY = re.compile(r"base_model\.model\.([A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*)\.lora_([AB])\.weight")
+KEY = re.compile(r"base_model\.model\.([A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*)\.lora_([AB])\.weight")
 _PATTERN = re.compile(r"[A-Za-z0-9_.\\|()?:*+^$]+")
 _MODULE = re.compile(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*")
 _VISION = re.compile(r"(^|\.)(visual|vision_tower|vision_model)(\.|$)")
@@ -259,7 +259,7 @@ def _check_tensors(content: bytes, config: Mapping[str, Any], rank: int, folder:
         raise AdapterError(f"{where} is not a whole safetensors file ({error}); copy or train it again.") from error
     pairs: dict[str, set[str]] = {}
     for key, tensor in tensors.items():
-        match = _KEY.fullmatch(key)
+        match = KEY.fullmatch(key)
         if match is None:
             raise AdapterError(
                 f"{where} holds the tensor {_short(repr(key))}; only lora_A and lora_B weights may be there."

@@ -106,10 +106,13 @@ def _public(model: str) -> str:
     return Path(model).name if Path(model).is_absolute() else model
 
 
-def check_record(config: TrainConfig, dialog: Dialog) -> None:
-    """Raise now what writing the record would raise after hours: a bad name or task, a base without weights."""
+def check_record(config: TrainConfig, dialog: Dialog) -> str:
+    """Raise now what writing the record would raise after hours: a bad name or task, a base without weights. Returns
+    the digest of the base's weights."""
+    record = _record(config, dialog, {})
     with TemporaryDirectory() as folder:
-        write_record(Path(folder), _record(config, dialog, {}))
+        write_record(Path(folder), record)
+    return str(record["weights"])
 
 
 def _record(config: TrainConfig, dialog: Dialog, metrics: Mapping[str, Any]) -> dict[str, Any]:

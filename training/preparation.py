@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from services.errors import AnnotationError, InputError
-from services.model_identity import identify
-from training.base import Base, base_folder, load_base, load_dialog
+from training.base import Base, load_base, load_dialog
 from training.collator import Collator
 from training.context import Cases
 from training.counts import count
@@ -61,7 +60,7 @@ def prepare(
 
     torch.manual_seed(config.seed)
     dialog = load_dialog(config)
-    check_record(config, dialog)
+    weights = check_record(config, dialog)
     if dialog.rule.views is not None:
         training, held = (as_views(part, dialog.rule, read) for part in (training, held))
         everything = [*training, *held]
@@ -76,7 +75,6 @@ def prepare(
     _refuse(problems + (unreadable or counted.unreadable) + counted.long)
     lengths = [item.tokens for item in counted.samples]
     report(f"{len(training)} samples to train on, {len(held)} held out; longest {max(lengths)} tokens without cases.")
-    weights = identify(base_folder(config.model)).weights
     return Prepared(base, examples, training, held, lengths, weights)
 
 

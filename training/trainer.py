@@ -64,36 +64,22 @@ def train(
             return finished
         if checkpoints.present(config.output) is None:
             begun()
-        return _train(config, samples, validation, references, vectors, resume, use_cache, report, cancelled)
-
-
-def _train(
-    config: TrainConfig,
-    samples: Sequence[Sample],
-    validation: Sequence[Sample] | None,
-    references: Sequence[Sample] | None,
-    vectors: Mapping[str, NDArray[np.float32]] | None,
-    resume: bool,
-    use_cache: bool,
-    report: Callable[[str], None],
-    cancelled: threading.Event | None,
-) -> Result:
-    with _ending_logged(config), _full_memory_told(), media_reader(config) as read:
-        prepared = prepare(config, samples, validation, references, vectors, read, use_cache, report)
-        run = Run(config, prepared, report, cancelled or threading.Event())
-        run.start(resume)
-        with _interruptible(run.cancelled):
-            run.train()
-        spared = prepared.examples.features.told()
-        if spared:
-            report(spared)
-        with writing(config.output):
-            result = write_outputs(config, prepared.base, run.history(), run.best_weights())
-        checkpoints.remove_all(config.output)
-        if config.cache is None:
-            shutil.rmtree(config.output / "features", ignore_errors=True)
-        report(f"Adapter written to {config.output}.")
-    return result
+        with _ending_logged(config), _full_memory_told(), media_reader(config) as read:
+            prepared = prepare(config, samples, validation, references, vectors, read, use_cache, report)
+            run = Run(config, prepared, report, cancelled or threading.Event())
+            run.start(resume)
+            with _interruptible(run.cancelled):
+                run.train()
+            spared = prepared.examples.features.told()
+            if spared:
+                report(spared)
+            with writing(config.output):
+                result = write_outputs(config, prepared.base, run.history(), run.best_weights())
+            checkpoints.remove_all(config.output)
+            if config.cache is None:
+                shutil.rmtree(config.output / "features", ignore_errors=True)
+            report(f"Adapter written to {config.output}.")
+        return result
 
 
 @contextmanager

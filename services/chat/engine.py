@@ -22,7 +22,7 @@ from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, Genera
 from transformers.cache_utils import DynamicCache
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
-from services.adapters_check import WEIGHTS
+from services.adapters_check import KEY, WEIGHTS
 from services.chat.generation import Generation, scoring_prefix
 from services.chat.streaming import RowStreamer
 from services.dialog import Dialog, Message, Picture, load_dialog
@@ -36,9 +36,6 @@ BASE = "__base__"
 
 UNQUANTISED = ("model.visual", "lm_head")
 """What stays in the profile's type under NF4, as in training: adapters are trained and served on the same base."""
-
-PREFIX = "base_model.model."
-"""What PEFT writes before a module's path in an adapter's file."""
 
 NO_EFFECT = 1e-6
 """Largest change of any logit, relative to the largest logit, that counts as none: float32's own precision."""
@@ -129,14 +126,13 @@ class Engine:
 
     def _require_shapes(self, name: str, folder: Path) -> None:
         """Refuse, before anything is loaded, an adapter whose matrices do not fit the base's modules."""
-        base = self._base()
+        modules = dict(self._base().named_modules())
         with safe_open(folder / WEIGHTS, "pt") as stored:
             for key in stored.keys():  # noqa: SIM118  (it is no mapping)
-                path, _, side = key.removeprefix(PREFIX).rpartition(".lora_")
-                module = _module(base, path)
-                wanted = getattr(module, "in_features" if side.startswith("A") else "out_features", None)
+                path, side = KEY.fullmatch(key).groups()  # type: ignore[union-attr]  # the folder was validated
+                wanted = getattr(modules.get(path), "in_features" if side == "A" else "out_features", None)
                 shape = stored.get_slice(key).get_shape()
-                if wanted is None or shape[1 if side.startswith("A") else 0] != wanted:
+                if wanted is None or shape[1 if side == "A" else 0] != wanted:
                     raise AdapterError(
                         f"The adapter {name!r} does not fit this base model: {key} has shape {tuple(shape)}, and "
                         f"{f'{wanted} is needed' if wanted else 'there is no such layer'}."
@@ -333,14 +329,6 @@ class Engine:
 
     def _text(self, tokens: Sequence[int]) -> str:
         return str(self.dialog.tokenizer.decode([t for t in tokens if t != self.dialog.terminator_id]))
-
-
-def _module(base: Any, path: str) -> Any:
-    """The module at ``path``; None when there is none."""
-    try:
-        return base.get_submodule(path)
-    except AttributeError:
-        return None
 
 
 def _resident(name: str | None) -> str:

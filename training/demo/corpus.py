@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from agent.prompts import CLOSING, COMPARE, TASK, context, mounting_question, quality_question
+from agent.prompts import CLOSING, COMPARE, TASK, compared, context, mounting_question, quality_question, similar
 from services.schema import Hit
 from training.demo.annotate import LIGHTS, NUMBERS, stretch
 from training.demo.coats import COATS
@@ -207,8 +207,7 @@ def alike(one: Facts, other: Facts) -> int:
 
 def _cases(named: list[tuple[str, Other]], rng: random.Random) -> str:
     """The paragraph of ``agent.prompts.context``, with these labels in this order."""
-    cases = [f'A {label.lower()} case: "{other.words(rng)}"' for label, other in named]
-    return f"{' '.join(cases)} {COMPARE}"
+    return compared((label.lower(), other.words(rng)) for label, other in named)
 
 
 def status_exercise(facts: Facts, others: list[Other], rng: random.Random) -> Exercise:
@@ -224,7 +223,7 @@ def status_exercise(facts: Facts, others: list[Other], rng: random.Random) -> Ex
     for other in found:
         first.setdefault(yes if test(other.facts) else no, other)
     if mode == "nearest" and found:
-        parts.append(f'A similar earlier video was described like this: "{found[0].words(rng)}" {COMPARE}')
+        parts.append(similar(found[0].words(rng)))
     elif mode == "contrastive" and len(first) == 2:
         parts.append(_cases(list(first.items()), rng))
     parts.append(f"Explain what you see, then end with Status: {yes} or Status: {no}.")

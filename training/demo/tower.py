@@ -49,21 +49,12 @@ def in_patch_order(grid: NDArray[np.generic]) -> NDArray[np.generic]:
     return np.ascontiguousarray(view.transpose(axes)).reshape(*lead, PATCHES)
 
 
-def _mirror_index() -> Tensor:
-    order = in_patch_order(np.arange(PATCHES).reshape(GRID)).astype(np.int64)
-    place = np.empty(PATCHES, np.int64)
-    place[order] = np.arange(PATCHES)
-    return torch.from_numpy(place[in_patch_order(np.arange(PATCHES).reshape(GRID)[:, ::-1]).astype(np.int64)])
-
-
-MIRROR = _mirror_index()
-"""(112,) int64: patch ``i`` of the mirrored picture is patch ``MIRROR[i]`` of the picture, itself mirrored."""
-
-
 ORDER = torch.from_numpy(in_patch_order(np.arange(PATCHES).reshape(GRID)).astype(np.int64))
 """(112,) int64: row by row, patch ``ORDER[i]`` of the picture is patch ``i`` in the processor's order."""
 PLACE = ORDER.argsort()
 """(112,) int64: the inverse."""
+MIRROR = PLACE[torch.from_numpy(in_patch_order(np.arange(PATCHES).reshape(GRID)[:, ::-1]).astype(np.int64))]
+"""(112,) int64: patch ``i`` of the mirrored picture is patch ``MIRROR[i]`` of the picture, itself mirrored."""
 
 
 def planes(stored: Tensor) -> Tensor:
