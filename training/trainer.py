@@ -13,13 +13,13 @@ from pathlib import Path
 from types import FrameType
 
 import numpy as np
-import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from services.adapters import RECORD
 from services.annotations import MediaKind
 from services.errors import Cancelled, HerdLensError, InputError, ResourceError
+from services.full_memory import full_memory_told
 from services.schema import Frames, Sampling
 from services.video import VideoReader
 from training import checkpoints
@@ -64,7 +64,7 @@ def train(
             return finished
         if checkpoints.present(config.output) is None:
             begun()
-        with _ending_logged(config), _full_memory_told(), media_reader(config) as read:
+        with _ending_logged(config), full_memory_told(ResourceError, FULL), media_reader(config) as read:
             prepared = prepare(config, samples, validation, references, vectors, read, use_cache, report)
             run = Run(config, prepared, report, cancelled or threading.Event())
             run.start(resume)
@@ -112,15 +112,10 @@ def _finished(config: TrainConfig, resume: bool) -> Result | None:
         raise InputError(f"{config.output / METRICS} cannot be read; take another --output.") from error
 
 
-@contextmanager
-def _full_memory_told() -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise ResourceError(
-            "The GPU ran out of memory; take a smaller --batch with more --accumulation, --gradient-checkpointing or a "
-            "profile with fewer pixels, and start again (--dry-run tells what is needed)."
-        ) from error
+FULL = (
+    "The GPU ran out of memory; take a smaller --batch with more --accumulation, --gradient-checkpointing or a profile "
+    "with fewer pixels, and start again (--dry-run tells what is needed)."
+)
 
 
 @contextmanager

@@ -7,38 +7,27 @@ vision tower and the prompt's processing run once for all. Vision-side adapters 
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from peft import PeftConfig, PeftModel, get_peft_model
-from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, GenerationConfig
 from transformers.cache_utils import DynamicCache
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
-from services.adapters_check import KEY, WEIGHTS
 from services.chat.generation import Generation, scoring_prefix
+from services.chat.resident import ResidentAdapters
 from services.chat.streaming import RowStreamer
 from services.dialog import Dialog, Message, Picture, load_dialog
-from services.errors import AdapterError, ModelError
+from services.errors import ModelError
+from services.full_memory import full_memory_told
 from services.schema import Frames, Sampling
-
-log = logging.getLogger(__name__)
-
-BASE = "__base__"
-"""PEFT's name for 'no adapter' in a mixed batch."""
 
 UNQUANTISED = ("model.visual", "lm_head")
 """What stays in the profile's type under NF4, as in training: adapters are trained and served on the same base."""
-
-NO_EFFECT = 1e-6
-"""Largest change of any logit, relative to the largest logit, that counts as none: float32's own precision."""
 
 
 class Row(Protocol):
@@ -76,95 +65,32 @@ class _Cancelled(StoppingCriteria):
         return torch.tensor([row.is_cancelled() for row in self._rows], device=input_ids.device)
 
 
-@contextmanager
-def _full_memory_told() -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise ModelError(
-            "The model ran out of memory on this clip; use a shorter window or a profile with a smaller model."
-        ) from error
+FULL = "The model ran out of memory on this clip; use a shorter window or a profile with a smaller model."
 
 
 class Engine:
     """The resident base model with any number of adapters."""
 
     def __init__(self, model: Any, dialog: Dialog, *, vision_cache: int = 8) -> None:
-        self._model = model.eval()
+        self._residents = ResidentAdapters(model, dialog)
         self.dialog = dialog
         self.counts = Counts()
         self._vision: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._vision_limit = vision_cache
-        self._adapters: dict[str, str] = {}
 
     @property
     def device(self) -> torch.device:
-        return next(self._model.parameters()).device
-
-    # ---- adapters ------------------------------------------------------------------------------------------------
+        return self._residents.device
 
     def ensure_adapter(self, name: str, folder: Path, digest: str) -> None:
-        """Make the (already validated) adapter resident under ``name``; a changed digest replaces the old weights."""
-        if self._adapters.get(name) == digest:
-            return
-        try:
-            self._require_shapes(name, folder)
-            if name in self._adapters:
-                self._drop(name)
-            if not isinstance(self._model, PeftModel):
-                settings = PeftConfig.from_pretrained(str(folder))
-                settings.inference_mode, settings.base_model_name_or_path = True, None  # PEFT would warn of its name
-                self._model = get_peft_model(self._model, settings, _resident(name)).eval()
-            self._model.load_adapter(
-                str(folder), adapter_name=_resident(name), is_trainable=False, low_cpu_mem_usage=False
-            )
-        except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
-            self._drop(name)
-            raise AdapterError(f"The adapter {name!r} cannot be loaded on this base model: {error}.") from error
-        self._adapters[name] = digest
-        self._require_effect(name)
-
-    def _require_shapes(self, name: str, folder: Path) -> None:
-        """Refuse, before anything is loaded, an adapter whose matrices do not fit the base's modules."""
-        modules = dict(self._base().named_modules())
-        with safe_open(folder / WEIGHTS, "pt") as stored:
-            for key in stored.keys():  # noqa: SIM118  (it is no mapping)
-                path, side = KEY.fullmatch(key).groups()  # type: ignore[union-attr]  # the folder was validated
-                wanted = getattr(modules.get(path), "in_features" if side == "A" else "out_features", None)
-                shape = stored.get_slice(key).get_shape()
-                if wanted is None or shape[1 if side == "A" else 0] != wanted:
-                    raise AdapterError(
-                        f"The adapter {name!r} does not fit this base model: {key} has shape {tuple(shape)}, and "
-                        f"{f'{wanted} is needed' if wanted else 'there is no such layer'}."
-                    )
-
-    def _drop(self, name: str) -> None:
-        """Take an adapter, or what a failed load left of it, out of the model."""
-        self._adapters.pop(name, None)
-        if not isinstance(self._model, PeftModel) or _resident(name) not in self._model.peft_config:
-            return
-        if len(self._model.peft_config) > 1:
-            self._model.delete_adapter(_resident(name))
-            return
-        self._model = self._model.unload()  # PEFT's model cannot run without any adapter
-
-    @torch.inference_mode()
-    def _require_effect(self, name: str) -> None:
-        """Refuse an adapter that changes no logits: it would silently answer as the base does."""
-        ids = self.dialog.text_ids("Status: Mounting").to(self.device)
-        # One row at a time: two rows of one product may differ in their last bits without any adapter.
-        base, tuned = (
-            self._model(input_ids=ids, attention_mask=torch.ones_like(ids), adapter_names=[row]).logits.float()
-            for row in (BASE, _resident(name))
-        )
-        if float((tuned - base).abs().max()) <= NO_EFFECT * float(base.abs().max()):
-            self._drop(name)
-            raise AdapterError(f"The adapter {name!r} is a no-op: it changes nothing in the model's answers.")
+        """Make the (already validated) adapter resident under ``name``; a changed digest replaces the old weights.
+        Raises AdapterError when it does not fit the base or changes nothing."""
+        self._residents.ensure(name, folder, digest)
 
     # ---- one batch -----------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    @_full_memory_told()
+    @full_memory_told(ModelError, FULL)
     def run(
         self,
         clip_key: str,
@@ -233,7 +159,7 @@ class Engine:
         return inputs, self._vision[key]
 
     def _see(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        base, dtype, seen = self._base(), self._model.dtype, {}
+        base, dtype, seen = self._residents.base(), self._model.dtype, {}
         if "pixel_values" in inputs:
             pixels, grid = inputs["pixel_values"].to(dtype), inputs["image_grid_thw"]
             seen["image"] = base.get_image_features(pixels, grid, return_dict=True)
@@ -315,13 +241,12 @@ class Engine:
 
     # ---- small parts ---------------------------------------------------------------------------------------------
 
-    def _base(self) -> Any:
-        return self._model.get_base_model() if isinstance(self._model, PeftModel) else self._model
+    @property
+    def _model(self) -> Any:
+        return self._residents.model
 
     def _names(self, rows: Sequence[Row]) -> dict[str, Any]:
-        if not isinstance(self._model, PeftModel):
-            return {}
-        return {"adapter_names": [_resident(row.adapter) for row in rows]}
+        return self._residents.names([row.adapter for row in rows])
 
     @property
     def _stop_ids(self) -> frozenset[int]:
@@ -329,12 +254,6 @@ class Engine:
 
     def _text(self, tokens: Sequence[int]) -> str:
         return str(self.dialog.tokenizer.decode([t for t in tokens if t != self.dialog.terminator_id]))
-
-
-def _resident(name: str | None) -> str:
-    """What PEFT calls an adapter here. It keeps adapters as submodules by name, so that ``half``, ``train`` and every
-    other attribute of a module could not be one."""
-    return BASE if name is None else f"adapter-{name}"
 
 
 def _media(inputs: dict[str, Any], features: dict[str, Any], n: int) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,17 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import bitsandbytes as bnb
-import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
 from services.adapters import validate
-from services.annotations import Turn, entry_for, write
+from services.annotations import entry_for, write
 from services.dialog import messages
-from services.errors import AnnotationError, Cancelled, InputError, ModelError, SettingsError
+from services.errors import Cancelled, InputError
 from services.memory import sizes
 from services.schema import Label
 from services.settings import ROOT
@@ -92,6 +90,18 @@ def test_the_folder_is_a_whole_adapter_and_nothing_else(finished: Path) -> None:
         "README.md",
     }
     assert {value.dtype for value in load_file(finished / "adapter_model.safetensors").values()} == {torch.bfloat16}
+
+
+def test_a_finished_run_is_never_trained_over(finished: Path, tiny_base: Path, toys: list[Sample]) -> None:
+    config = TrainConfig(model=str(tiny_base), output=finished, frames=4, min_pixels=16384, max_pixels=16384)
+    before = (finished / "adapter_model.safetensors").read_bytes()
+    told: list[str] = []
+    with pytest.raises(InputError, match="finished adapter"):
+        train(config, toys, report=quiet)
+    again = train(config, toys, resume=True, report=told.append)
+    assert again.metrics == json.loads((finished / "metrics.json").read_text())
+    assert any("nothing to go on with" in line for line in told)
+    assert (finished / "adapter_model.safetensors").read_bytes() == before
 
 
 def test_stock_peft_loads_it_on_the_served_model_and_the_logits_change(finished: Path, tiny_base: Path) -> None:
@@ -164,100 +174,6 @@ def test_a_run_stopped_after_every_step_ends_bit_for_bit_like_an_unbroken_one(
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_an_unfinished_run_is_neither_overwritten_nor_mixed_with_other_settings(
-    settings: Settings, toys: list[Sample]
-) -> None:
-    stop = threading.Event()
-    stop.set()
-    with pytest.raises(Cancelled, match="--resume"):
-        train(settings(), toys, report=quiet, cancelled=stop)
-    with pytest.raises(InputError, match="unfinished run"):
-        train(settings(), toys, report=quiet)
-    with pytest.raises(InputError, match="other settings or data"):
-        train(settings(learning_rate=1e-4), toys, resume=True, report=quiet)
-
-
-def test_a_finished_run_is_never_trained_over(finished: Path, tiny_base: Path, toys: list[Sample]) -> None:
-    config = TrainConfig(model=str(tiny_base), output=finished, frames=4, min_pixels=16384, max_pixels=16384)
-    before = (finished / "adapter_model.safetensors").read_bytes()
-    told: list[str] = []
-    with pytest.raises(InputError, match="finished adapter"):
-        train(config, toys, report=quiet)
-    again = train(config, toys, resume=True, report=told.append)
-    assert again.metrics == json.loads((finished / "metrics.json").read_text())
-    assert any("nothing to go on with" in line for line in told)
-    assert (finished / "adapter_model.safetensors").read_bytes() == before
-
-
-def test_two_trainings_never_share_a_folder(settings: Settings, toys: list[Sample]) -> None:
-    """The second is refused while the first is at work, and the first ends as if it had been alone."""
-    at_work, refused = threading.Event(), threading.Event()
-
-    def report(line: str) -> None:
-        if line.startswith("LoRA on"):
-            at_work.set()
-            assert refused.wait(60)
-
-    ended: list[object] = []
-    first = threading.Thread(target=lambda: ended.append(train(settings(epochs=1), toys[:8], report=report)))
-    first.start()
-    assert at_work.wait(60)
-    with pytest.raises(InputError, match="Another training is at work"):
-        train(settings(epochs=1), toys[:8], resume=True, report=quiet)
-    refused.set()
-    first.join(120)
-    assert ended and validate(settings().output)
-    assert not (settings().output / ".lock").exists()
-
-
-def test_entries_of_another_task_are_named(settings: Settings, toys: list[Sample], tmp_path: Path) -> None:
-    with pytest.raises(AnnotationError) as caught:
-        train(settings(task="quality"), toys[:4], report=quiet)
-    assert sum("asks the mounting question, but the task is 'quality'" in text for text in caught.value.problems) == 4
-    turns = (Turn("human", "<video>?"), Turn("gpt", "Yes."))
-    talk = [Sample(digest=f"{n}" * 64, frames=toys[n].frames, conversations=turns) for n in range(4)]
-    with pytest.raises(AnnotationError) as caught:
-        train(settings(context="off"), talk, report=quiet)
-    assert any("name what they are about with --task" in text for text in caught.value.problems)
-
-
-def test_vectors_that_lack_a_clip_or_differ_in_length_are_named(settings: Settings, toys: list[Sample]) -> None:
-    vectors = {sample.digest: np.ones(2 + (n == 0), np.float32) for n, sample in enumerate(toys[:6])}
-    with pytest.raises(AnnotationError) as caught:
-        train(settings(), toys[:8], vectors=vectors, report=quiet)
-    text = " ".join(caught.value.problems)
-    assert text.count("has no vector for it") == 2 and "different lengths" in text
-
-
-def test_a_run_goes_on_with_the_same_base_and_vectors_only(
-    settings: Settings, toys: list[Sample], tiny_base: Path, tmp_path: Path
-) -> None:
-    copy = tmp_path / "base"
-    shutil.copytree(tiny_base, copy)
-    stop = threading.Event()
-    stop.set()
-    vectors = {sample.digest: np.eye(24, dtype=np.float32)[n] for n, sample in enumerate(toys)}
-    with pytest.raises(Cancelled):
-        train(settings(model=str(copy)), toys, vectors=vectors, report=quiet, cancelled=stop)
-    with pytest.raises(InputError, match="other settings or data"):
-        train(settings(model=str(copy)), toys, vectors={k: -v for k, v in vectors.items()}, resume=True, report=quiet)
-    weights = load_file(copy / "model.safetensors")
-    save_file({name: value * 1.01 for name, value in weights.items()}, copy / "model.safetensors", {"format": "pt"})
-    with pytest.raises(InputError, match="other settings or data"):
-        train(settings(model=str(copy)), toys, vectors=vectors, resume=True, report=quiet)
-
-
-def test_a_base_that_is_quantised_already_is_refused_in_words(
-    settings: Settings, toys: list[Sample], tiny_base: Path, tmp_path: Path
-) -> None:
-    copy = tmp_path / "base"
-    shutil.copytree(tiny_base, copy)
-    stored = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps(stored | {"quantization_config": {"quant_method": "fp8"}}))
-    with pytest.raises(ModelError, match="stored in fp8, and training needs its plain release"):
-        train(settings(model=str(copy)), toys, report=quiet)
-
-
 @pytest.mark.parametrize(
     ("name", "architecture"),
     [("cpu", "qwen3-vl-2b"), ("gpu-8gb", "qwen3-vl-2b"), ("gpu-6gb", "qwen2-vl-2b"), ("gpu", "qwen3-vl-4b")],
@@ -302,18 +218,6 @@ def test_training_with_and_without_the_cache_gives_the_same_losses(
         for cache in (True, False)
     ]
     assert rows[0]["last_loss"] == pytest.approx(rows[1]["last_loss"], abs=1e-5)
-
-
-def test_wrong_settings_are_told_together() -> None:
-    with pytest.raises(SettingsError) as caught:
-        TrainConfig(model="m", output=Path("o"), rank=0, dropout=1.5, context="sideways")  # type: ignore[arg-type]
-    assert all(word in str(caught.value) for word in ("rank is 0", "dropout is 1.5", "context is 'sideways'"))
-
-
-def test_clips_in_both_training_and_validation_are_refused(settings: Settings, toys: list[Sample]) -> None:
-    with pytest.raises(AnnotationError) as caught:
-        train(settings(), toys, validation=toys[:2], report=quiet)
-    assert len(caught.value.problems) == 2
 
 
 def run_script(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:

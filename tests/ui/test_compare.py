@@ -15,6 +15,7 @@ from agent.events import Finished
 from agent.graph import analyze
 from services.annotations import entry_for
 from services.comparisons import COLUMNS, Compared, Comparison, Judged, new_id, now
+from services.errors import InputError
 from services.schema import Request
 from tests.media import make_clip, pattern
 from tests.ui.conftest import PATIENCE_S, address, shown
@@ -109,6 +110,8 @@ def test_a_cancelled_comparison_keeps_what_it_has_and_goes_on(
     at = opened(tab, id)
     assert f"Cancelled after {stopped.done} of 3" in shown(at)
     at.button("compare_resume").click().run()
+    with pytest.raises(InputError, match="running already"):
+        desk.comparisons.resume(id)
     whole = ended(desk, service, id)
     assert whole.state == "finished" and whole.done == 3
     assert whole.items[: stopped.done] == stopped.items[: stopped.done]

@@ -14,6 +14,7 @@ import pytest
 from services.training_runs import RunSettings
 from services.training_set import counts
 from tests.ui.conftest import PATIENCE_S, address, finished, shown
+from ui.words_en_train import WORDS
 
 EPOCHS = 2
 STEPS = 12
@@ -141,7 +142,7 @@ def test_a_training_is_begun_stopped_resumed_and_put_to_use(own: None, page: Any
     service.adapters.remove(name)
 
 
-def test_a_failed_run_says_why(page: Any, service: Any) -> None:
+def test_a_failed_run_says_why(page: Any, service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def empty(folder: Path) -> Path:
         folder.mkdir(parents=True)
         (folder / "annotations.json").write_text("[]")
@@ -152,7 +153,12 @@ def test_a_failed_run_says_why(page: Any, service: Any) -> None:
     at = until(at, lambda: not service.runs.view("empty").active)
     assert not at.exception
     assert len(at.error) == 1 and "empty list" in at.error[0].value and "Traceback" not in at.error[0].value
-    assert at.button("train_resume")
+
+    # Going on takes the GPU's memory as starting does: not while an analysis has it.
+    monkeypatch.setattr(service, "free_for_training", lambda: False)
+    at = at.button("train_resume").click().run()
+    assert [error.value for error in at.error][-1] == WORDS["train.busy"]
+    assert service.runs.view("empty").state == "failed"
     service.runs.delete("empty")
 
 

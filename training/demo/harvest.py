@@ -21,6 +21,7 @@ import argparse
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -250,7 +251,7 @@ def _prepare(which: ClipSet, work: Path) -> None:
     root = folder(which.name, work)
     (root / "notes").mkdir(parents=True, exist_ok=True)
     (root / "clips").mkdir(exist_ok=True)
-    shape = (which.clips, which.groups, tower.PATCHES, tower.PATCH_VALUES)
+    shape = _shape(which)
     if which.dense and not any(root.glob("target_*.npy")):
         for name, value in _clip(which, which.seed).targets.items():
             np.lib.format.open_memmap(root / f"target_{name}.npy", "w+", np.float16, (which.clips, *value.shape))
@@ -261,8 +262,22 @@ def _prepare(which: ClipSet, work: Path) -> None:
         np.lib.format.open_memmap(root / "between.npy", "w+", np.uint8, pictures)
 
 
+def _shape(which: ClipSet) -> tuple[int, int, int, int]:
+    return which.clips, which.groups, tower.PATCHES, tower.PATCH_VALUES
+
+
+def _discard_others(which: ClipSet, work: Path) -> None:
+    """Delete what was rendered when the set was defined with another number of clips or groups."""
+    patches = folder(which.name, work) / "patches.npy"
+    if patches.exists() and np.load(patches, mmap_mode="r").shape != _shape(which):
+        shutil.rmtree(patches.parent)
+
+
 def harvest(names: list[str], work: Path = WORK, workers: int = 2, limit: int | None = None) -> None:
-    """Render the missing shards of these sets; ``limit`` stops each set after so many clips."""
+    """Render the missing shards of these sets; ``limit`` stops each set after so many clips. A set that was rendered
+    by another definition is rendered anew."""
+    for name in names:
+        _discard_others(SETS[name], work)
     todo = [(which, first) for which in (SETS[name] for name in names) for first in _missing(which, work, limit)]
     if not todo:
         return

@@ -19,7 +19,7 @@ from services.chat.chat_model import AdapterRef
 from services.chat.engine import Engine
 from services.chat.generation import Generation
 from services.dialog import messages
-from services.errors import AdapterError
+from services.errors import AdapterError, ModelError
 from services.schema import Frames
 from tests.services.chat.conftest import load
 
@@ -210,3 +210,18 @@ def test_a_load_that_fails_half_way_leaves_nothing(
 
 def _fails(*_: Any, **__: Any) -> None:
     raise RuntimeError("the disk went away")
+
+
+def test_a_full_memory_is_told_in_words_and_the_next_clip_is_answered(
+    base_folder: Path, frames: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = load(base_folder)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.nn.functional.scaled_dot_product_attention", full)
+        with pytest.raises(ModelError, match="use a shorter window or a profile with a smaller model"):
+            ask(fresh, frames, [Row(None)])
+    assert ask(fresh, frames, [Row(None)])[0].scores

@@ -101,7 +101,9 @@ def test_thoughts_are_thoughts_where_the_template_opens_them(service: ModelServi
 
 def test_nf4_reaches_the_language_layers_and_no_other(service: ModelService) -> None:
     quantised = [
-        name for name, module in service.engine._model.named_modules() if isinstance(module, bnb.nn.Linear4bit)
+        name
+        for name, module in service.engine._residents.base().named_modules()
+        if isinstance(module, bnb.nn.Linear4bit)
     ]
     if service.profile.quantisation == "none":
         assert not quantised
