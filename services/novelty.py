@@ -1,14 +1,15 @@
 """How far a clip's pictures lie from what the models were trained on.
 
 Judged from decoded pictures after the common resize only; size, frame rate, codec, name and digest of the file never
-enter. Two views are compared with the training renders: low-level statistics (light, colour, contrast, spectrum,
-noise, change over time) by their Mahalanobis distance, and the embedder's vector by the distance to its nearest
-training vectors. Each is scaled by its own 99 % quantile on training renders; the score is the larger one, and above
+enter. Two views are compared with the training renders, each by the mean distance to the nearest of them: low-level
+statistics (light, colour, layout, contrast, orientation, spectrum, noise, change over time) after whitening, and the
+embedder's vector. Neighbours rather than one centre, as day and infrared night are two clouds of pictures with nothing
+between. Each view is scaled by its own 99 % quantile on held-out renders; the score is the larger one, and above
 ``limit`` a clip is outside. Fitted by ``training.demo.novelty_fit`` on rendered clips only.
 
 On disk, in a folder ``novelty`` of its own inside the embedder's (whose weights digest covers its own files only):
-``novelty.safetensors`` (mean (F,), whitening (F, F), scale of both views (2,), vectors (N, D)) and
-``novelty.json`` (limit, version of the statistics, weights digest of the embedder).
+``novelty.safetensors`` (mean (F,), whitening (F, F), whitened statistics (M, F), scale of both views (2,), vectors
+(N, D)) and ``novelty.json`` (limit, version of the statistics).
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ from safetensors.numpy import load_file, save_file
 from services.errors import ModelError
 from services.schema import Frames, Novelty
 
-VERSION = 1
+VERSION = 2
 """Version of ``statistics``; a file fitted with another one is refused."""
 NEIGHBOURS = 5
+CELLS = 4
+"""Rows and columns of the picture's layout."""
 FOLDER = "novelty"
+ARRAYS = ("mean", "whitening", "rows", "scale", "vectors")
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -38,8 +42,9 @@ U8 = NDArray[np.uint8]
 class NoveltyModel:
     """The fitted measure; immutable, safe to share between threads."""
 
-    def __init__(self, mean: F32, whitening: F32, scale: F32, vectors: F32, limit: float) -> None:
-        self.mean, self.whitening, self.scale, self.vectors, self.limit = mean, whitening, scale, vectors, limit
+    def __init__(self, mean: F32, whitening: F32, rows: F32, scale: F32, vectors: F32, limit: float) -> None:
+        self.mean, self.whitening, self.rows = mean, whitening, rows
+        self.scale, self.vectors, self.limit = scale, vectors, limit
 
     @staticmethod
     def present(folder: Path | str) -> bool:
@@ -54,7 +59,7 @@ class NoveltyModel:
             table = json.loads((folder / "novelty.json").read_text(encoding="utf-8"))
             arrays = load_file(folder / "novelty.safetensors")
             version, limit = table["version"], float(table["limit"])
-            parts = [np.asarray(arrays[name], np.float32) for name in ("mean", "whitening", "scale", "vectors")]
+            parts = {name: np.asarray(arrays[name], np.float32) for name in ARRAYS} if version == VERSION else {}
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ModelError(f"The novelty measure in {folder} is missing or damaged; restore the folder.") from error
         if version != VERSION:
@@ -62,16 +67,13 @@ class NoveltyModel:
                 f"The novelty measure in {folder} has version {version}, but this program computes version {VERSION}; "
                 "fit it again with 'python -m training.demo.build --from novelty'."
             )
-        return cls(parts[0], parts[1], parts[2], parts[3], limit)
+        return cls(**parts, limit=limit)
 
     def save(self, folder: Path) -> None:
         folder = folder / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
-        arrays = {"mean": self.mean, "whitening": self.whitening, "scale": self.scale, "vectors": self.vectors}
-        save_file(
-            {name: np.ascontiguousarray(value, np.float32) for name, value in arrays.items()},
-            folder / "novelty.safetensors",
-        )
+        arrays = {name: np.ascontiguousarray(getattr(self, name), np.float32) for name in ARRAYS}
+        save_file(arrays, folder / "novelty.safetensors")
         text = json.dumps({"version": VERSION, "limit": round(self.limit, 4)}, indent=1)
         (folder / "novelty.json").write_text(text + "\n", encoding="utf-8")
 
@@ -84,12 +86,19 @@ class NoveltyModel:
 
     def distances(self, resized: U8, embedding: F32 | None) -> F32:
         """(1,) or (2,): the scaled distance of the statistics and of the vector."""
-        z = (statistics(resized) - self.mean) @ self.whitening
-        found = [float(np.sqrt(np.mean(z**2))) / self.scale[0]]
+        found = [self.distance_of(statistics(resized)) / self.scale[0]]
         if embedding is not None and len(self.vectors):
-            similar = np.sort(self.vectors @ whole(embedding, self.vectors.shape[1]))[-NEIGHBOURS:]
-            found.append(float(np.mean(1.0 - similar)) / self.scale[1])
+            found.append(self.distance_between(whole(embedding, self.vectors.shape[1])) / self.scale[1])
         return np.asarray(found, np.float32)
+
+    def distance_of(self, row: F32) -> float:
+        """Unscaled: root mean square difference of the whitened statistics (F,) from the nearest training clips."""
+        apart = ((self.rows - (row - self.mean) @ self.whitening) ** 2).mean(1)
+        return float(np.sqrt(np.sort(apart)[:NEIGHBOURS].mean()))
+
+    def distance_between(self, vector: F32) -> float:
+        """Unscaled: mean cosine distance of a whole clip's vector (D,) from the nearest training vectors."""
+        return float(np.mean(1.0 - np.sort(self.vectors @ vector)[-NEIGHBOURS:]))
 
 
 def whole(embedding: NDArray[np.float32], size: int) -> F32:
@@ -102,7 +111,9 @@ def statistics(resized: U8) -> F32:
     """(F,) float32 of (T, h, w, 3) uint8 RGB. Most are logarithms, so that zero (black, frozen) lies far out."""
     rgb = resized.astype(np.float32) / 255.0
     grey = rgb @ np.asarray((0.299, 0.587, 0.114), np.float32)
-    return np.asarray([*_light(grey), *_colour(rgb, grey), *_edges(grey), *_spectrum(grey), *_change(grey)], np.float32)
+    parts = (_light(grey), _colour(rgb, grey), _edges(grey), _spectrum(grey), _change(grey))
+    some, greys = rgb[::3], grey[::3]  # these change little from frame to frame
+    return np.asarray([*(x for part in parts for x in part), *_layout(some, greys), *_orientation(greys)], np.float32)
 
 
 def _log(value: Any) -> float:
@@ -133,6 +144,37 @@ def _colour(rgb: F32, grey: F32) -> list[float]:
         _log(spread.mean() + 1e-3),
         _log(np.quantile(spread[:, ::2, ::2], 0.98) + 1e-3),
     ]
+
+
+def _layout(rgb: F32, grey: F32) -> list[float]:
+    """Light, contrast and saturation in cells of the picture, and how saturation spreads over the hues."""
+    colour = rgb.max(-1) - rgb.min(-1)
+    light = _cells(grey)
+    across = np.sqrt(3.0) * (rgb[..., 1] - rgb[..., 2])
+    hue = np.arctan2(across, 2 * rgb[..., 0] - rgb[..., 1] - rgb[..., 2])
+    hues = np.histogram(hue, 8, (-np.pi, np.pi), weights=colour)[0] / colour.size
+    return [
+        *(light.mean((0, 3)) - grey.mean()).ravel(),
+        *np.log(light.std(3).mean(0).ravel() + 1e-3),
+        *_cells(colour / (rgb.max(-1) + 1e-3)).mean((0, 3)).ravel(),
+        *np.log(hues + 1e-3),
+    ]
+
+
+def _cells(grey: F32) -> F32:
+    """(T, CELLS, CELLS, pixels of a cell) of (T, h, w)."""
+    high, wide = grey.shape[1] // CELLS, grey.shape[2] // CELLS
+    parts = grey[:, : high * CELLS, : wide * CELLS].reshape(len(grey), CELLS, high, CELLS, wide)
+    return np.asarray(parts.transpose(0, 1, 3, 2, 4).reshape(len(grey), CELLS, CELLS, -1), np.float32)
+
+
+def _orientation(grey: F32) -> list[float]:
+    """How the slopes spread over directions and over steepness."""
+    across, down = grey[:, :-1, 1:] - grey[:, :-1, :-1], grey[:, 1:, :-1] - grey[:, :-1, :-1]
+    steep = np.hypot(across, down)
+    turned = np.histogram(np.arctan2(down, across) % np.pi, 8, (0, np.pi), weights=steep)[0]
+    steps = np.histogram(np.log(steep + 1e-3), 12, (-7, 0))[0] / steep.size
+    return [*np.log(turned / max(float(turned.sum()), 1e-9) + 1e-3), *np.log(steps + 1e-3)]
 
 
 def _edges(grey: F32) -> list[float]:

@@ -32,11 +32,12 @@ from services.settings import profile
 from training.demo import tower
 from training.demo.annotate import LIGHTS, NUMBERS
 from training.demo.bundle import BUNDLE, Bundle, Seen
-from training.demo.cache import features_of
+from training.demo.cache import features, features_of
 from training.demo.calibrate import F64
 from training.demo.general import QUESTIONS, asked
 from training.demo.harvest import WORK
 from training.demo.novelty_fit import recoded
+from training.demo.probe import probe
 from training.demo.scoring import MODES, mounting_scores, probabilities
 from training.demo.shares import area_under_curve, balanced, share
 from training.demo.video_mae import span_vectors
@@ -254,6 +255,9 @@ def measured(bundle: Bundle, sets: Sequence[str]) -> Figures:
         mounting(figures, bundle, name, seen, f"Mounting, {title}")
         if name != "second":
             general(figures, bundle, seen, f"Base, general questions, {title}")
+            known = bundle.stored("calibration")
+            for what, right in probe((known, features(bundle.base, known)), (seen.stored, seen.features)).items():
+                figures.add("Tower, read by a logistic regression", f"{title}: {what}", right)
         retrieval(figures, bundle, seen, title)
         unknown(figures, bundle, name, seen, title)
         if name == "test":
@@ -270,7 +274,7 @@ def keep(figures: Figures, folder: Path) -> None:
         known: dict[str, ROWS] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         for title, rows in figures.tables.items():
             known.setdefault(title, {}).update(rows)
-        firsts = ("Mounting, training", "Mounting, new", "Mounting", "Tuned", "Whole", "Embedder", "Base")
+        firsts = ("Mounting, training", "Mounting, new", "Mounting", "Tuned", "Whole", "Embedder", "Tower", "Base")
         known = dict(
             sorted(known.items(), key=lambda row: next((i for i, f in enumerate(firsts) if row[0].startswith(f)), 9))
         )

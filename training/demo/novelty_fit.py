@@ -1,12 +1,14 @@
 """Stage ``novelty``: fit the measure of how unlike the training renders a clip is.
 
-Fitted on rendered clips only: the calibration set as rendered, and a part of it drawn again and coded at other sizes,
-rates, qualities and codecs, because a farmer's file may come so; half fits, the other half sets scales and limit.
+Fitted on rendered clips only: what is compared with are clips of the set *adapter*; scales and limit come from the
+calibration set, as rendered and (a part of it) drawn again and coded at other sizes, rates, qualities and codecs,
+because a farmer's file may come so. Half of the re-encoded clips are compared with, the other half sets the limit.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable, Iterator
 from typing import Literal, cast
 
 import av
@@ -15,48 +17,52 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf
 
-from services.novelty import NEIGHBOURS, NoveltyModel, statistics
+from services.novelty import NoveltyModel, statistics
 from training.demo import tower
 from training.demo.draw import draw_frames
 from training.demo.harvest import Stored, decoded, small
 from training.demo.plan import plan_clip
 from training.demo.progress import Progress
 
-INSIDE = 0.985
-"""Share of unseen renders and re-encodings that the limit keeps inside."""
+INSIDE = 0.97
+"""Share of unseen renders, and of unseen re-encodings apart, that the limit keeps inside at least."""
 
 
 def fit(
+    trained: Stored,
+    trained_vectors: NDArray[np.float32],
     originals: Stored,
     vectors: NDArray[np.float32],
     again: list[NDArray[np.uint8]],
     again_vectors: NDArray[np.float32],
-    training_vectors: NDArray[np.float32],
 ) -> NoveltyModel:
-    """``vectors`` (N, D) of ``originals``; ``again`` re-encoded clips (T, 128, 224, 3) with their vectors;
-    ``training_vectors`` (M, D) what the embedder's vectors are compared with."""
-    progress = Progress("novelty", len(originals) + len(again))
-    rows = []
-    for patches in originals.patches[: len(originals)]:
-        rows.append(statistics(tower.pictures(np.asarray(patches))))
-        progress.step()
-    for clip in again:
-        rows.append(statistics(clip))
-        progress.step()
-    table, embedded = np.stack(rows), np.concatenate([vectors, again_vectors])
-    order = np.random.default_rng(0).permutation(len(table))
-    first, second = order[: len(order) // 2], order[len(order) // 2 :]
-    mean = table[first].mean(0)
-    covariance, _ = ledoit_wolf(table[first] / table[first].std(0))
-    spread = table[first].std(0)
+    """``trained_vectors`` (M, D) of the first M clips of ``trained``, which are compared with; ``vectors`` (N, D) of
+    ``originals``; ``again`` re-encoded clips (T, 128, 224, 3) with their vectors."""
+    progress = Progress("novelty", len(trained_vectors) + len(originals) + len(again))
+
+    def table(clips: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        rows = []
+        for clip in clips:
+            rows.append(statistics(clip))
+            progress.step()
+        return np.stack(rows)
+
+    recodings = table(again)
+    half = len(again) // 2
+    known = np.concatenate([table(_pictures(trained, len(trained_vectors))), recodings[:half]])
+    mean, spread = known.mean(0), known.std(0) + 1e-6
+    covariance, _ = ledoit_wolf((known - mean) / spread)
     values, directions = np.linalg.eigh(covariance)
     whitening = (directions / np.sqrt(np.maximum(values, 1e-4))) / spread[:, None]
-    model = NoveltyModel(
-        mean.astype(np.float32), whitening.astype(np.float32), np.ones(2, np.float32), training_vectors, 1.0
-    )
-    found = np.stack([_distances(model, table[i], embedded[i]) for i in second])
-    model.scale = np.quantile(found, 0.99, axis=0).astype(np.float32)
-    model.limit = float(np.quantile((found / model.scale).max(1), INSIDE))
+    rows = (known - mean) @ whitening
+    parts = [np.asarray(part, np.float32) for part in (mean, whitening, rows, np.ones(2), trained_vectors)]
+    model = NoveltyModel(parts[0], parts[1], parts[2], parts[3], parts[4], 1.0)
+    unseen = [
+        _distances(model, table(_pictures(originals, len(originals))), vectors),
+        _distances(model, recodings[half:], again_vectors[half:]),
+    ]
+    model.scale = np.quantile(np.concatenate(unseen), 0.99, axis=0).astype(np.float32)
+    model.limit = max(float(np.quantile((found / model.scale).max(1), INSIDE)) for found in unseen)
     return model
 
 
@@ -93,7 +99,11 @@ def recoded(seed: int, viewpoints: Literal["train", "new"] = "train") -> tuple[N
     return small(decoded(buffer.getvalue())), times
 
 
-def _distances(model: NoveltyModel, row: NDArray[np.float32], vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    z = (row - model.mean) @ model.whitening
-    similar = np.sort(model.vectors @ vector)[-NEIGHBOURS:]
-    return np.asarray([np.sqrt(np.mean(z**2)), np.mean(1.0 - similar)], np.float32)
+def _pictures(stored: Stored, count: int) -> Iterator[NDArray[np.uint8]]:
+    return (tower.pictures(np.asarray(patches)) for patches in stored.patches[:count])
+
+
+def _distances(model: NoveltyModel, rows: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n, 2), unscaled."""
+    pairs = [(model.distance_of(row), model.distance_between(v)) for row, v in zip(rows, vectors, strict=True)]
+    return np.asarray(pairs, np.float32)

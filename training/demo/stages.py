@@ -32,8 +32,8 @@ from training.demo.together import ONE_THREAD, launch
 VARIANTS: tuple[VariantName, ...] = ("base", "tuned")
 RECODED = 160
 """Calibration clips that are also coded anew for the novelty measure."""
-REFERENCE_VECTORS = 1500
-"""Training vectors that the novelty measure compares with."""
+COMPARED = 1500
+"""Training clips that the novelty measure compares with."""
 LANGUAGE_CLIPS = {"adapter": 4000}
 """What the text model is trained on: the adapter's clips, but never with the mounting question. Of the clips that the
 tower was trained on it tells more than of others, and whoever learns to read it there trusts it too much."""
@@ -83,8 +83,10 @@ def novelty(bundle: Bundle) -> None:
     again = [novelty_fit.recoded(note["seed"])[0][::2] for note in originals.notes[-RECODED:]]
     again_vectors = video_mae.vectors_of(bundle.embedder, np.stack([tower.patches(clip) for clip in again]))
     own = video_mae.vectors(bundle.embedder, originals)
-    trained = video_mae.vectors(bundle.embedder, bundle.stored("adapter"), limit=REFERENCE_VECTORS)
-    novelty_fit.fit(originals, own, again, again_vectors, trained).save(bundle.folder / "embedder")
+    trained = bundle.stored("adapter")
+    vectors = video_mae.vectors(bundle.embedder, trained, limit=COMPARED)
+    found = novelty_fit.fit(trained, vectors, originals, own, again, again_vectors)
+    found.save(bundle.folder / "embedder")
 
 
 def adapter(bundle: Bundle) -> None:
@@ -165,8 +167,8 @@ def digests(bundle: Bundle) -> dict[str, object]:
 def card(bundle: Bundle) -> None:
     """Figures anew, two processes side by side, then CARD.md."""
     (bundle.folder / "figures.json").unlink(missing_ok=True)
-    bundle.render(["test", "new", "second"])
-    for name in ("test", "new", "second", "library"):
+    bundle.render(["test", "new", "second", "calibration"])
+    for name in ("test", "new", "second", "calibration", "library"):
         features(bundle.base, bundle.stored(name))
     command = [
         sys.executable,
