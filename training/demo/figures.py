@@ -80,7 +80,7 @@ def mounting(figures: Figures, bundle: Bundle, name: str, seen: Seen, title: str
             if variant == "tuned" and mode in ("off", "contrastive"):
                 _kinds(figures, f"{title}: {row}", p >= 0.5, seen)
             if variant == "base" and mode == "contrastive":
-                _gain(figures, title, scores, truth)
+                _gain(figures, bundle, name, title, truth)
 
 
 def _rule(figures: Figures, title: str, name: str, p: F64, truth: NDArray[np.bool_], low: float, high: float) -> None:
@@ -105,14 +105,23 @@ def _kinds(figures: Figures, title: str, said: NDArray[np.bool_], seen: Seen) ->
         figures.add(title, f"{name}, {kind.replace('_', ' ')}", share(right[kinds == kind]))
 
 
-def _gain(
-    figures: Figures, title: str, scores: dict[RetrievalMode, NDArray[np.float32]], truth: NDArray[np.bool_]
-) -> None:
-    """What contrastive cases give the base, paired by clip, with a normal interval of the difference."""
-    right = {mode: ((probabilities(scores[mode]) >= 0.5) == truth).astype(float) for mode in ("off", "contrastive")}
-    difference = right["contrastive"] - right["off"]
-    half = 1.96 * difference.std(ddof=1) / np.sqrt(len(difference))
-    figures.add(title, "base, gain from contrastive cases", f"{difference.mean():+.3f} ± {half:.3f}")
+def _gain(figures: Figures, bundle: Bundle, name: str, title: str, truth: NDArray[np.bool_]) -> None:
+    """What contrastive cases give the base, paired by clip, with a normal interval of the difference; at one half, and
+    at the median of its scores on the calibration clips, half of which are mounting: a model that was never asked the
+    question leans to one of its words whatever it sees, and that says nothing about what it read."""
+    scores, known = bundle.scores("base", name), bundle.scores("base", "calibration")
+    modes: tuple[RetrievalMode, RetrievalMode] = ("off", "contrastive")
+    for at, limits in (
+        ("one half", [0.5, 0.5]),
+        ("its median", [float(np.median(probabilities(known[mode]))) for mode in modes]),
+    ):
+        said = [probabilities(scores[mode]) >= limit for mode, limit in zip(modes, limits, strict=True)]
+        if at != "one half":
+            for mode, own in zip(modes, said, strict=True):
+                figures.add(title, f"base, {mode}, at {at}: balanced accuracy", balanced(own, truth))
+        difference = (said[1] == truth).astype(float) - (said[0] == truth)
+        half = 1.96 * difference.std(ddof=1) / np.sqrt(len(difference))
+        figures.add(title, f"base, gain from contrastive cases, at {at}", f"{difference.mean():+.3f} ± {half:.3f}")
 
 
 def general(figures: Figures, bundle: Bundle, seen: Seen, title: str) -> None:

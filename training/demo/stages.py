@@ -28,6 +28,7 @@ from training.demo.calibrate import fit, write
 from training.demo.card import write_card
 from training.demo.scoring import MODES, probabilities
 from training.demo.together import ONE_THREAD, launch
+from training.progress import LOG
 
 VARIANTS: tuple[VariantName, ...] = ("base", "tuned")
 RECODED = 160
@@ -102,6 +103,7 @@ def adapter(bundle: Bundle) -> None:
         (cases, features(bundle.base, cases)),
         **ADAPTER,
     )
+    (bundle.adapter / LOG).unlink()  # of a finished run nobody reads it
 
 
 ADAPTER_CLIPS = {"adapter": 4000, "steps": 400}
