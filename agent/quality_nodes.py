@@ -63,7 +63,7 @@ def report(state: AnalysisState, runtime: Runtime[RunContext]) -> dict[str, Any]
         verdict=decided.kind or "unclear",
         p_mounting=None,
         decided_by=Decision(decided.rule, speaker),
-        reason=verdict_quality.advice_of(answers[speaker].answer),
+        reason=verdict_quality.reason_of(answers[speaker].answer, decided, quality),
         variants=tuple(_result(answers[name], found[name]) for name in request.variants),
         neighbours=(),
         quality=quality,

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.schema import DEGRADATION_WORDS, GRADES, Degradation
+from services.schema import DEGRADATION_WORDS, GRADES, Degradation, Quality
 
 _KINDS: dict[str, Degradation] = {word.lower(): kind for kind, word in DEGRADATION_WORDS.items()}
 _STATUS = re.compile(
@@ -57,6 +57,15 @@ def advice_of(answer: str) -> str:
     matches = list(_STATUS.finditer(answer))
     text = answer[: matches[-1].start()] if matches else answer
     return " ".join(text.split())
+
+
+def reason_of(answer: str, decided: Found, measured: Quality) -> str:
+    """What the deciding model wrote. Where it writes of something else than its score says, what was measured, if that
+    agrees with the score, else nothing: a reason that speaks against the finding would mislead."""
+    said = text_found(answer).kind
+    if said is None or said == decided.kind:
+        return advice_of(answer)
+    return " ".join(finding.text for finding in measured.findings) if measured.grade.kind == decided.kind else ""
 
 
 def probabilities(scores: Sequence[float]) -> list[float]:

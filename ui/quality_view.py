@@ -61,7 +61,7 @@ def _verdict(past: Entry) -> None:
             st.markdown(f"**{severity(w, report['severity'])}**")
         if report["class_scores"]:
             st.markdown(w("quality.sure", percent=percent(report["class_scores"][report["verdict"]])))
-        st.html(paragraph(report["reason"] or w("report.no_reason.unclear"), "hl-reason"))
+        st.html(paragraph(w.sentence(report["reason"]) or w("report.no_reason.unclear"), "hl-reason"))
         decided = report["decided_by"]
         st.caption(w("report.decided", variant=w(f"variant.{decided['variant']}"), rule=w.rule(decided["rule"])))
         if not past.is_picture:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.verdict_quality import Found, advice_of, judge, probabilities, text_found
-from services.schema import GRADES, Grade
+from agent.verdict_quality import Found, advice_of, judge, probabilities, reason_of, text_found
+from services.schema import GRADES, Finding, Grade, Quality
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,13 @@ def test_without_scores_the_text_decides():
 
 def test_the_advice_is_the_answer_without_its_status():
     assert advice_of("Edges are soft.\nClean the lens.\nStatus: Blur, severity 2") == "Edges are soft. Clean the lens."
+
+
+def test_a_reason_never_speaks_against_the_finding():
+    """Words about something else than what the score says give way to what was measured, where that agrees."""
+    noisy = Quality(0.4, (Finding("noise", 12.0, 6.0, "The picture is noisy; add light."),), grade=Grade("noise", 2))
+    against, found = "The picture is sharp. Nothing has to be done.\nStatus: Clean", Found("noise", 2)
+    assert reason_of(against, found, noisy) == "The picture is noisy; add light."
+    assert reason_of(against, found, Quality(1.0)) == ""
+    assert reason_of(against, Found("clean", 0), noisy) == "The picture is sharp. Nothing has to be done."
+    assert reason_of("It is grainy.", found, Quality(1.0)) == "It is grainy."
