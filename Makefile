@@ -3,7 +3,6 @@
 PYTHON ?= python3
 PORT ?= 8501
 HOST ?= localhost
-WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PINS := requirements.txt requirements-dev.txt
@@ -44,9 +43,8 @@ app: setup
 	  echo "Listening on $(HOST): everyone who can reach this machine on port $(PORT) can see the videos and reports."; fi
 	$(BIN)/python -m streamlit run app.py --server.port=$(PORT) --server.address=$(HOST)
 
-# Test files side by side, each process with one thread: threads of several processes on the same cores wait for each other.
 test: setup browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not server"
+	$(BIN)/python -m pytest -m "not slow and not server"
 
 # The integration tests against a real vLLM server, which they start and stop themselves.
 test-server: setup setup-server
