@@ -21,6 +21,7 @@ from training.demo.model import processor, random_model, save
 from training.demo.plan import plan_clip
 from training.demo.resuming import Resume
 from training.demo.together import Group
+from training.demo.wording import Exercise
 
 TIMES = np.linspace(0.0, 7.9, 16)
 
@@ -76,7 +77,7 @@ def test_packed_questions_read_as_if_asked_alone(
     model: Qwen3VLForConditionalGeneration, dialog: Dialog, frames: Frames
 ) -> None:
     """Two questions behind one video give the losses that the stock prompts give one by one."""
-    asked = [corpus.Exercise("How many cows are in this video?", "Two cows."), corpus.Exercise("Describe it.", "Yes.")]
+    asked = [Exercise("How many cows are in this video?", "Two cows."), Exercise("Describe it.", "Yes.")]
     times = group_times({"times_s": TIMES.tolist()})
     with torch.inference_mode():
         together = loss_of(
@@ -167,7 +168,7 @@ def test_a_broken_text_training_goes_on_to_the_same_weights(
         def batch(step: int) -> Packed:
             if step == stop_at:
                 raise KeyboardInterrupt
-            return packed(layout, [times], [[corpus.Exercise("How many cows?", said[step])]], seen)
+            return packed(layout, [times], [[Exercise("How many cows?", said[step])]], seen)
 
         run("language", fresh, batch, len(said), Settings(), Group(0, 1, None), Resume(path))
         return torch.cat([p.detach().flatten() for p in fresh.model.language_model.parameters()])

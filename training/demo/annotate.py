@@ -6,6 +6,7 @@ words differ only in what the animals did.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,21 +33,22 @@ _WALKS = ("walking", "following", "walking past", "passing behind")
 _WAYS = {"rear": "from behind", "side": "from the side", "head": "at the head"}
 
 
-def _names(plan: ClipPlan) -> tuple[str, str]:
+def _names(coats: Sequence[str]) -> tuple[str, str]:
     """How the acting animal and the other one are called."""
-    first = plan.animals[0].coat
-    if len(plan.animals) < 2:
+    first = coats[0]
+    if len(coats) < 2:
         return f"the {first} cow", "the wall"
-    second = plan.animals[1].coat
+    second = coats[1]
     return (f"a {first} cow", f"another {second} cow") if first == second else (f"the {first} cow", f"the {second} cow")
 
 
-def _deed(plan: ClipPlan) -> str:
-    actor, other = _names(plan)
-    text = _DOES[plan.kind].format(other=other, way=_WAYS[plan.direction])
-    if len(plan.animals) < 2:
+def deed(kind: str, direction: str, coats: Sequence[str], hidden: bool) -> str:
+    """Who does what to whom; ``coats`` of all animals, the acting one first, the other second."""
+    actor, other = _names(coats)
+    text = _DOES[kind].format(other=other, way=_WAYS[direction])
+    if len(coats) < 2:
         text = text.replace(" next to the wall", "")
-    if plan.hidden:
+    if hidden:
         text += ", partly hidden"
     return f"{actor} {text}"
 
@@ -78,7 +80,7 @@ def reason(plan: ClipPlan, count: int) -> str:
     cows = f"{NUMBERS[count]} cow" + ("" if count == 1 else "s")
     light = LIGHTS[plan.light]
     span = stretch(plan.act.start_s, plan.act.end_s)
-    deed = _deed(plan)
+    done = deed(plan.kind, plan.direction, [animal.coat for animal in plan.animals], plan.hidden)
     are = "is" if count == 1 else "are"
     opening = (
         f"{cows.capitalize()} {are} visible in {light}.", f"The video shows {cows} in {light}.",
@@ -86,9 +88,9 @@ def reason(plan: ClipPlan, count: int) -> str:
     )[int(rng.integers(4))]  # fmt: skip
     style = int(rng.integers(4))
     if style == 0:
-        opening = opening[:-1] + ", and " + f"{span} {deed}."
+        opening = opening[:-1] + ", and " + f"{span} {done}."
         return f"{opening} {_feet(plan)}"
-    main = f"{span.capitalize()} {deed}." if style < 3 else f"{deed[0].upper()}{deed[1:]} {span}."
+    main = f"{span.capitalize()} {done}." if style < 3 else f"{done[0].upper()}{done[1:]} {span}."
     return f"{opening} {main}" if style == 1 else f"{opening} {main} {_feet(plan)}"
 
 

@@ -46,13 +46,16 @@ RECIPE = """\
 2. **base**: the text model (4 layers, width 192) on the frozen tower: {steps_align:,} steps of one-moment questions
    about single groups, then {steps:,} steps of whole clips, all of the set *adapter*, which the tower never saw (of
    its own training clips it tells more than of others): count, light, who lies, walks, comes close, coats, times,
-   captions; exercises that repeat text (so that the words of the verdict exist), and questions in the form of the
-   mounting question, with and without reference cases, about *other* things: about what the pictures show, and about
-   lists of the farmer's, of which only the cases tell something. As in serving, the more similar case is named first;
-   it is the right one in about four of five. Never the mounting question; mounting and its look-alikes are plain
-   standing in every answer. At last {steps_words:,} steps at {words_rate:g} of the rate, in which some exercises
-   repeat sentences of the picture-quality task, whatever the clip shows: an adapter on frozen embeddings cannot write
-   words that were never trained. No question names a degradation.
+   captions; what a cow does next to another and when (feeding, sniffing, pushing, …; only of clips without mounting),
+   and of every clip whether and when a cow does such a thing; exercises that repeat text (so that the words of the
+   verdict exist), and questions in the form of the mounting question, with and without reference cases, about *other*
+   things: about what the pictures show, and about lists of the farmer's, of which only the cases tell something. As in
+   serving, the more similar case is named first; it is the right one in about four of five. Never the mounting
+   question; mounting is plain standing in every answer, and in captions its look-alikes are, too. Then {steps_words:,}
+   steps at {words_rate:g} of the rate, in which more than half of the exercises repeat sentences of the
+   picture-quality task, whatever the clip shows: an adapter on frozen embeddings cannot write words that were never
+   trained. No question names a degradation. That costs some of the rest (the count above all), and {steps_settle:,}
+   steps at {settle_rate:g} of the rate with few of these exercises bring it back.
 3. **embedder**: VideoMAE (2.6 M parameters): short masked reconstruction, then the tower's dense targets, behaviour
    classes and a supervised contrastive loss on the mean of its tokens. Only the 12 of 28 blocks of the picture that
    move most enter the encoder. What is compared are four such vectors, one behind the other: of the whole clip and of

@@ -20,34 +20,11 @@ from training.demo.degrade import KINDS as DEGRADED
 from training.demo.degrade import LEVELS
 from training.demo.facts import STATES
 from training.demo.quality_answers import full
+from training.demo.wording import Exercise, cows, number, sentence
 
 Facts = dict[str, Any]
 VERDICTS = ("Mounting", "Normal")
 VERBS = {"standing": "stand", "walking": "walk", "lying": "lie"}
-
-
-@dataclass(frozen=True, slots=True)
-class Exercise:
-    """``question`` stands after the video, ``answer`` is what the model learns to write."""
-
-    question: str
-    answer: str
-
-
-def number(count: int, verb: str) -> str:
-    """``no cow lies``, ``one cow lies``, ``two cows lie``"""
-    return f"{cows(count)} {verb}{'s' if count < 2 else ''}"
-
-
-def cows(count: int) -> str:
-    """``no cow``, ``one cow``, ``two cows``: the words of the annotations."""
-    return f"{NUMBERS[count]} cow{'s' if count > 1 else ''}"
-
-
-def sentence(*parts: str) -> str:
-    """The parts, joined by commas, as one sentence."""
-    text = ", ".join(parts)
-    return f"{text[0].upper()}{text[1:]}."
 
 
 def _lying(facts: Facts) -> int:

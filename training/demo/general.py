@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from training.demo.annotate import LIGHTS, NUMBERS
-from training.demo.corpus import cows, number, sentence
 from training.demo.language import group_times
 from training.demo.scoring import Asked, Loaded, answers
+from training.demo.wording import cows, number, sentence
 
 Facts = dict[str, Any]
 

@@ -27,7 +27,6 @@ from training.attention import blocked_attention
 from training.demo import tower
 from training.demo.cache import features
 from training.demo.corpus import (
-    Exercise,
     Other,
     clip_exercise,
     echo_exercise,
@@ -38,6 +37,7 @@ from training.demo.corpus import (
     spoken_sentences,
     status_exercise,
 )
+from training.demo.deeds import deed_exercise, moment_exercise
 from training.demo.harvest import GROUPS, WORK, Stored, opened
 from training.demo.model import END, START, random_model, save
 from training.demo.progress import Progress
@@ -45,21 +45,25 @@ from training.demo.references import reason_of
 from training.demo.resuming import Resume
 from training.demo.together import Group, add_flags, group_of
 from training.demo.vision import schedule
+from training.demo.wording import Exercise
 
 
 @dataclass(frozen=True)
 class Settings:
     steps_align: int = 400
-    steps: int = 1000
-    steps_words: int = 200
+    steps: int = 1500
+    steps_words: int = 150
     batch_align: int = 24
     batch: int = 8
     questions_align: int = 4
-    questions: int = 6
+    questions: int = 9
     rate: float = 1.5e-3
     matrix_rate: float = 0.02
+    steps_settle: int = 250
     words_rate: float = 0.5
-    """Share of the rates in the last part, which adds words and must not unlearn the rest."""
+    """Share of the rates in the part that adds words."""
+    settle_rate: float = 0.3
+    """Share of the rates in the last part, which mends what adding words unlearnt."""
     seed: int = 0
     threads: int = 1
 
@@ -207,20 +211,13 @@ class Clips:
         self.sentences = spoken_sentences([reason_of(note) for note, _, _ in self.clips[:3000]])
         self.quality = quality_sentences()
 
-    def whole(self, size: int, questions: int, step: int) -> Packed:
-        self.random.seed(f"whole {self.seed} {step}")
-        chosen = self.random.sample(self.clips, size)
-        exercises = [[self._exercise(note) for _ in range(questions)] for note, _, _ in chosen]
-        seen = np.stack([array[row] for _, array, row in chosen])
-        return packed(self.layout, [group_times(note) for note, _, _ in chosen], exercises, seen)
-
-    def words(self, size: int, questions: int, step: int) -> Packed:
-        """As ``whole``, but more than half of the exercises repeat sentences of the quality task."""
-        self.random.seed(f"words {self.seed} {step}")
+    def whole(self, size: int, questions: int, step: int, name: str = "whole", echoes: float = 0.0) -> Packed:
+        """``echoes``: share of exercises that repeat sentences of the quality task."""
+        self.random.seed(f"{name} {self.seed} {step}")
         chosen = self.random.sample(self.clips, size)
         exercises = [
             [
-                quality_echo(self.quality, self.random) if self.random.random() < 0.6 else self._exercise(note)
+                quality_echo(self.quality, self.random) if self.random.random() < echoes else self._exercise(note)
                 for _ in range(questions)
             ]
             for note, _, _ in chosen
@@ -231,24 +228,28 @@ class Clips:
     def single(self, size: int, questions: int, step: int) -> Packed:
         self.random.seed(f"single {self.seed} {step}")
         chosen = [(*self.random.choice(self.clips), self.random.randrange(GROUPS)) for _ in range(size)]
-        exercises = [
-            [group_exercise(note["facts"], group, self.random) for _ in range(questions)]
-            for note, _, _, group in chosen
-        ]
+        exercises = [[self._moment(note, group) for _ in range(questions)] for note, _, _, group in chosen]
         seen = np.stack([array[row, group : group + 1] for _, array, row, group in chosen])
         times = [[group_times(note)[group]] for note, _, _, group in chosen]
         return packed(self.layout, times, exercises, seen)
 
+    def _moment(self, note: dict[str, Any], group: int) -> Exercise:
+        if self.random.random() < 0.35:
+            return moment_exercise(note, group, self.random)
+        return group_exercise(note["facts"], group, self.random)
+
     def _exercise(self, note: dict[str, Any]) -> Exercise:
         draw = self.random.random()
-        if draw < 0.07:
+        if draw < 0.05:
             return echo_exercise(self.sentences, self.random)
-        if draw < 0.30:
+        if draw < 0.22:
             known = [self.random.choice(self.clips)[0] for _ in range(8)]
             others = [Other(other["facts"], reason_of(other)) for other in known]
-            if draw < 0.11:
+            if draw < 0.08:
                 return order_exercise(others, self.random)
             return status_exercise(note["facts"], others, self.random)
+        if draw < 0.55:
+            return deed_exercise(note, group_times(note), self.random)
         return clip_exercise(note["facts"], group_times(note), self.random)
 
 
@@ -327,12 +328,15 @@ def train(
     align = (settings.batch_align, settings.questions_align)
     whole = (settings.batch, settings.questions)
     kept = Resume(resume, writes=group.rank == 0)
-    if not kept.holds("language") and not kept.holds("words"):
-        run("align", model, lambda step: clips.single(*align, step), settings.steps_align, settings, group, kept)
-    if not kept.holds("words"):
-        run("language", model, lambda step: clips.whole(*whole, step), settings.steps, settings, group, kept)
-    words = settings.steps_words
-    run("words", model, lambda step: clips.words(*whole, step), words, settings, group, kept, settings.words_rate)
+    parts: list[tuple[str, Callable[[int], Packed], int, float]] = [
+        ("align", lambda step: clips.single(*align, step), settings.steps_align, 1.0),
+        ("language", lambda step: clips.whole(*whole, step), settings.steps, 1.0),
+        ("words", lambda step: clips.whole(*whole, step, "words", 0.6), settings.steps_words, settings.words_rate),
+        ("settle", lambda step: clips.whole(*whole, step, "settle", 0.06), settings.steps_settle, settings.settle_rate),
+    ]
+    begun = next((number for number, part in enumerate(parts) if kept.holds(part[0])), 0)
+    for name, batches, steps, share in parts[begun:]:
+        run(name, model, batches, steps, settings, group, kept, share)
     model.model.language_model.config._attn_implementation = stock
     if group.rank == 0:
         save(model, of, out)
@@ -347,10 +351,13 @@ def main() -> None:
     parser.add_argument("--steps-align", type=int, default=Settings.steps_align)
     parser.add_argument("--steps", type=int, default=Settings.steps)
     parser.add_argument("--steps-words", type=int, default=Settings.steps_words)
+    parser.add_argument("--steps-settle", type=int, default=Settings.steps_settle)
     add_flags(parser)
     parser.add_argument("--sets", nargs="+", required=True, help="names; NAME:N takes the first N clips")
     a = parser.parse_args()
-    settings = Settings(steps_align=a.steps_align, steps=a.steps, steps_words=a.steps_words)
+    settings = Settings(
+        steps_align=a.steps_align, steps=a.steps, steps_words=a.steps_words, steps_settle=a.steps_settle
+    )
     parts = [text.partition(":") for text in a.sets]
     sets = [opened(name, a.work, int(most) if most else None) for name, _, most in parts]
     train(

@@ -59,6 +59,7 @@ def base(bundle: Bundle) -> None:
     flags = ["--work", str(bundle.work), "--base", str(start), "--out", str(bundle.base), "--sets", *sets]
     flags += ["--steps", str(math.ceil(language.Settings.steps * bundle.scale))]
     flags += ["--steps-words", str(math.ceil(language.Settings.steps_words * bundle.scale))]
+    flags += ["--steps-settle", str(math.ceil(language.Settings.steps_settle * bundle.scale))]
     flags += ["--steps-align", str(math.ceil(language.Settings.steps_align * bundle.scale))]
     launch("training.demo.language", flags, bundle.work)
     shutil.rmtree(bundle.vision, ignore_errors=True)
@@ -199,6 +200,8 @@ def recipe() -> dict[str, float]:
         "steps": own.steps,
         "steps_words": own.steps_words,
         "words_rate": own.words_rate,
+        "steps_settle": own.steps_settle,
+        "settle_rate": own.settle_rate,
         "epochs": ADAPTER["epochs"],
         "quality_media": QUALITY_MEDIA,
         "quality_seed": QUALITY_SEED,

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from transformers import DynamicCache
 
 from services.dialog import STATUS
-from training.demo.corpus import Exercise
 from training.demo.language import group_times, packed
 from training.demo.scoring import Loaded
+from training.demo.wording import Exercise
 
 
 def written(

@@ -1,0 +1,31 @@
+"""The form of a question with its answer, and the few phrases that all of the base's texts share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from training.demo.annotate import NUMBERS
+
+
+@dataclass(frozen=True, slots=True)
+class Exercise:
+    """``question`` stands after the video, ``answer`` is what the model learns to write."""
+
+    question: str
+    answer: str
+
+
+def number(count: int, verb: str) -> str:
+    """``no cow lies``, ``one cow lies``, ``two cows lie``"""
+    return f"{cows(count)} {verb}{'s' if count < 2 else ''}"
+
+
+def cows(count: int) -> str:
+    """``no cow``, ``one cow``, ``two cows``: the words of the annotations."""
+    return f"{NUMBERS[count]} cow{'s' if count > 1 else ''}"
+
+
+def sentence(*parts: str) -> str:
+    """The parts, joined by commas, as one sentence."""
+    text = ", ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
