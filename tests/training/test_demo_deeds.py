@@ -30,7 +30,7 @@ def _note(seed: int, **chosen: Any) -> dict[str, Any]:
 
 def _asked(note: dict[str, Any], chance: random.Random, count: int = 40) -> list[Exercise]:
     return [deed_exercise(note, group_times(note), chance) for _ in range(count)] + [
-        moment_exercise(note, chance.randrange(8), chance) for _ in range(count)
+        moment_exercise(note, group_times(note)[chance.randrange(8)], chance) for _ in range(count)
     ]
 
 

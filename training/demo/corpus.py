@@ -14,13 +14,13 @@ from typing import Any
 
 from agent.prompts import CLOSING, COMPARE, TASK, compared, context, mounting_question, quality_question, similar
 from services.schema import Hit
-from training.demo.annotate import LIGHTS, NUMBERS, stretch
+from training.demo.annotate import LIGHTS, NUMBERS
 from training.demo.coats import COATS
 from training.demo.degrade import KINDS as DEGRADED
 from training.demo.degrade import LEVELS
 from training.demo.facts import STATES
 from training.demo.quality_answers import full
-from training.demo.wording import Exercise, cows, number, sentence
+from training.demo.wording import Exercise, cows, number, sentence, when, yes_or_no
 
 Facts = dict[str, Any]
 VERDICTS = ("Mounting", "Normal")
@@ -67,27 +67,25 @@ def scene_at(facts: Facts, group: int) -> str:
 
 
 def _when(spells: list[list[float] | None], verb: str) -> str:
-    longest = max((s for s in spells if s), key=lambda s: s[1] - s[0], default=None)
-    return sentence(f"no cow {verb}s" if longest is None else stretch(longest[0], longest[1]))
+    return when([spell for spell in spells if spell], f"no cow {verb}s")
 
 
 def clip_exercise(facts: Facts, times_s: list[float], rng: random.Random) -> Exercise:
     """One general question about a whole clip; ``times_s`` are the times written before its groups."""
     group = rng.randrange(len(times_s))
-    when = f" at {times_s[group]:.1f} s"
-    close = any(facts["close"])
+    at = f" at {times_s[group]:.1f} s"
     makers: list[Callable[[], tuple[str, str]]] = [
         lambda: ("How many cows are in this video?", sentence(cows(facts["animals"]))),
         lambda: ("Is it daylight or infrared night?", sentence(LIGHTS[facts["light"]])),
         lambda: ("How many cows lie in this video?", sentence(number(_lying(facts), "lie"))),
         lambda: ("How many cows walk in this video?", sentence(number(_walking(facts), "walk"))),
-        lambda: ("Do two cows come close?", "Yes." if close else "No."),
+        lambda: ("Do two cows come close?", yes_or_no(any(facts["close"]))),
         lambda: ("When does a cow walk?", _when(facts["walks"], "walk")),
         lambda: ("When does a cow lie?", _when(facts["lies"], "lie")),
-        lambda: _state_question(facts, group, when, rng),
+        lambda: _state_question(facts, group, at, rng),
         lambda: ("Describe this video.", caption(facts)),
-        lambda: (f"What do you see{when}?", scene_at(facts, group)),
-        lambda: _side_question(facts, group, when, rng),
+        lambda: (f"What do you see{at}?", scene_at(facts, group)),
+        lambda: _side_question(facts, group, at, rng),
     ]
     question, answer = rng.choices(makers, (5, 1, 3, 3, 0.5, 6, 3, 4, 3, 3, 5))[0]()
     return Exercise(question, answer)
@@ -101,7 +99,7 @@ def group_exercise(facts: Facts, group: int, rng: random.Random) -> Exercise:
         lambda: ("Is it daylight or infrared night?", sentence(LIGHTS[facts["light"]])),
         lambda: ("How many cows lie in this video?", sentence(number(states.count(2), "lie"))),
         lambda: ("How many cows walk in this video?", sentence(number(states.count(1), "walk"))),
-        lambda: ("Do two cows come close?", "Yes." if facts["close"][group] else "No."),
+        lambda: ("Do two cows come close?", yes_or_no(facts["close"][group])),
         lambda: ("What do you see?", scene_at(facts, group)),
         lambda: _side_question(facts, group, "", rng),
     ]
@@ -109,28 +107,28 @@ def group_exercise(facts: Facts, group: int, rng: random.Random) -> Exercise:
     return Exercise(question, answer)
 
 
-def _state_question(facts: Facts, group: int, when: str, rng: random.Random) -> tuple[str, str]:
+def _state_question(facts: Facts, group: int, at: str, rng: random.Random) -> tuple[str, str]:
     """Whether an animal does something at one moment: what reading a stretch of time is made of."""
     name = rng.choice(("walking", "lying"))
-    return f"Does a cow {VERBS[name]}{when}?", "Yes." if STATES.index(name) in _states(facts, group) else "No."
+    return f"Does a cow {VERBS[name]}{at}?", yes_or_no(STATES.index(name) in _states(facts, group))
 
 
-def _side_question(facts: Facts, group: int, when: str, rng: random.Random) -> tuple[str, str]:
+def _side_question(facts: Facts, group: int, at: str, rng: random.Random) -> tuple[str, str]:
     side = _closest_side(facts, group)
     draw = rng.random()
     if side is not None and draw < 0.25:
-        return f"Where are two cows closest{when}?", sentence(side)
+        return f"Where are two cows closest{at}?", sentence(side)
     left = rng.random() < 0.5
     word = "left" if left else "right"
     order = sorted(range(facts["animals"]), key=lambda i: facts["at"][i][group][0], reverse=not left)
     if draw < 0.5:
-        return f"What coat has the cow farthest to the {word}{when}?", sentence(f"a {facts['coats'][order[0]]} coat")
+        return f"What coat has the cow farthest to the {word}{at}?", sentence(f"a {facts['coats'][order[0]]} coat")
     if draw < 0.75 and side is not None:
         pair = _closest_pair(facts, group)
         coats = " and ".join(sorted(facts["coats"][i] for i in pair))
-        return f"What coats have the two closest cows{when}?", sentence(coats)
+        return f"What coats have the two closest cows{at}?", sentence(coats)
     state = STATES[facts["states"][order[0]][group]]
-    return f"What does the cow farthest to the {word} do{when}?", sentence(f"it {VERBS[state]}s")
+    return f"What does the cow farthest to the {word} do{at}?", sentence(f"it {VERBS[state]}s")
 
 
 def _closest_pair(facts: Facts, group: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import random
 from typing import Any
 
 from training.demo.annotate import deed, stretch
-from training.demo.wording import Exercise, sentence
+from training.demo.wording import Exercise, sentence, when, yes_or_no
 
 Note = dict[str, Any]
 
@@ -30,19 +30,18 @@ def deed_exercise(note: Note, times_s: list[float], rng: random.Random) -> Exerc
         return _beside(note, rng)
     name = _asked(note, rng)
     if draw < 0.8:
-        return Exercise(f"When does a cow {DEEDS[name]}?", sentence(_when(note, name)))
+        return Exercise(f"When does a cow {DEEDS[name]}?", when(_spells(note, name), "no cow does"))
     at = rng.choice(times_s)
-    return Exercise(f"Does a cow {DEEDS[name]} at {at:.1f} s?", _yes(_going_on(note, name, at)))
+    return Exercise(f"Does a cow {DEEDS[name]} at {at:.1f} s?", yes_or_no(_going_on(note, name, at)))
 
 
-def moment_exercise(note: Note, group: int, rng: random.Random) -> Exercise:
-    """One question about two neighbouring frames."""
-    at = sum(note["times_s"][2 * group : 2 * group + 2]) / 2
+def moment_exercise(note: Note, at: float, rng: random.Random) -> Exercise:
+    """One question about two neighbouring frames; ``at`` is the time between them."""
     facts = note["facts"]
     if facts["label"] == "normal" and facts["act"][0] <= at <= facts["act"][1] and rng.random() < 0.6:
         return Exercise(BESIDE, sentence(_deed(facts)))
     name = _asked(note, rng)
-    return Exercise(f"Does a cow {DEEDS[name]}?", _yes(_going_on(note, name, at)))
+    return Exercise(f"Does a cow {DEEDS[name]}?", yes_or_no(_going_on(note, name, at)))
 
 
 def _beside(note: Note, rng: random.Random) -> Exercise:
@@ -60,26 +59,15 @@ def _deed(facts: dict[str, Any]) -> str:
 
 def _asked(note: Note, rng: random.Random) -> str:
     """Mostly something that happens in the clip, if anything does."""
-    present = sorted({spell["behaviour"] for spell in _spells(note)} & set(DEEDS))
+    present = sorted(name for name in DEEDS if _spells(note, name))
     return rng.choice(present) if present and rng.random() < 0.65 else rng.choice(sorted(DEEDS))
 
 
-def _spells(note: Note) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = note["annotation"]["metadata"]["behaviours"]
-    return found
-
-
-def _when(note: Note, name: str) -> str:
-    """The longest stretch."""
-    own = [(s["start_s"], s["end_s"]) for s in _spells(note) if s["behaviour"] == name]
-    if not own:
-        return "no cow does"
-    return stretch(*max(own, key=lambda s: s[1] - s[0]))
+def _spells(note: Note, name: str) -> list[tuple[float, float]]:
+    """(start, end) in s of every time that an animal does it."""
+    told = note["annotation"]["metadata"]["behaviours"]
+    return [(spell["start_s"], spell["end_s"]) for spell in told if spell["behaviour"] == name]
 
 
 def _going_on(note: Note, name: str, at_s: float) -> bool:
-    return any(s["behaviour"] == name and s["start_s"] <= at_s < s["end_s"] for s in _spells(note))
-
-
-def _yes(flag: bool) -> str:
-    return "Yes." if flag else "No."
+    return any(start <= at_s < end for start, end in _spells(note, name))

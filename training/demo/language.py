@@ -53,19 +53,23 @@ class Settings:
     steps_align: int = 400
     steps: int = 1500
     steps_words: int = 150
+    steps_settle: int = 250
     batch_align: int = 24
     batch: int = 8
     questions_align: int = 4
     questions: int = 9
     rate: float = 1.5e-3
     matrix_rate: float = 0.02
-    steps_settle: int = 250
     words_rate: float = 0.5
     """Share of the rates in the part that adds words."""
     settle_rate: float = 0.3
     """Share of the rates in the last part, which mends what adding words unlearnt."""
     seed: int = 0
     threads: int = 1
+
+
+STEPS = ("steps_align", "steps", "steps_words", "steps_settle")
+"""The lengths of the parts; each is also a flag."""
 
 
 class Layout:
@@ -235,7 +239,7 @@ class Clips:
 
     def _moment(self, note: dict[str, Any], group: int) -> Exercise:
         if self.random.random() < 0.35:
-            return moment_exercise(note, group, self.random)
+            return moment_exercise(note, group_times(note)[group], self.random)
         return group_exercise(note["facts"], group, self.random)
 
     def _exercise(self, note: dict[str, Any]) -> Exercise:
@@ -348,16 +352,12 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--base", type=Path)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--steps-align", type=int, default=Settings.steps_align)
-    parser.add_argument("--steps", type=int, default=Settings.steps)
-    parser.add_argument("--steps-words", type=int, default=Settings.steps_words)
-    parser.add_argument("--steps-settle", type=int, default=Settings.steps_settle)
+    for name in STEPS:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Settings, name))
     add_flags(parser)
     parser.add_argument("--sets", nargs="+", required=True, help="names; NAME:N takes the first N clips")
     a = parser.parse_args()
-    settings = Settings(
-        steps_align=a.steps_align, steps=a.steps, steps_words=a.steps_words, steps_settle=a.steps_settle
-    )
+    settings = Settings(**{name: getattr(a, name) for name in STEPS})
     parts = [text.partition(":") for text in a.sets]
     sets = [opened(name, a.work, int(most) if most else None) for name, _, most in parts]
     train(

@@ -57,10 +57,8 @@ def base(bundle: Bundle) -> None:
     start = next(place for place in (bundle.work / "vision", bundle.vision, bundle.base) if place.exists())
     sets = [f"{name}:{len(bundle.stored(name, most))}" for name, most in LANGUAGE_CLIPS.items()]
     flags = ["--work", str(bundle.work), "--base", str(start), "--out", str(bundle.base), "--sets", *sets]
-    flags += ["--steps", str(math.ceil(language.Settings.steps * bundle.scale))]
-    flags += ["--steps-words", str(math.ceil(language.Settings.steps_words * bundle.scale))]
-    flags += ["--steps-settle", str(math.ceil(language.Settings.steps_settle * bundle.scale))]
-    flags += ["--steps-align", str(math.ceil(language.Settings.steps_align * bundle.scale))]
+    for name in language.STEPS:
+        flags += [f"--{name.replace('_', '-')}", str(math.ceil(getattr(language.Settings, name) * bundle.scale))]
     launch("training.demo.language", flags, bundle.work)
     shutil.rmtree(bundle.vision, ignore_errors=True)
 
@@ -196,11 +194,8 @@ def recipe() -> dict[str, float]:
     own = language.Settings()
     return {
         "vision_minutes": vision_stage.Settings.minutes,
-        "steps_align": own.steps_align,
-        "steps": own.steps,
-        "steps_words": own.steps_words,
+        **{name: getattr(own, name) for name in language.STEPS},
         "words_rate": own.words_rate,
-        "steps_settle": own.steps_settle,
         "settle_rate": own.settle_rate,
         "epochs": ADAPTER["epochs"],
         "quality_media": QUALITY_MEDIA,

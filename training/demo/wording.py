@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from training.demo.annotate import NUMBERS
+from training.demo.annotate import NUMBERS, stretch
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +30,14 @@ def sentence(*parts: str) -> str:
     """The parts, joined by commas, as one sentence."""
     text = ", ".join(parts)
     return f"{text[0].upper()}{text[1:]}."
+
+
+def yes_or_no(flag: bool) -> str:
+    """``Yes.`` or ``No.``"""
+    return "Yes." if flag else "No."
+
+
+def when(spells: Sequence[Sequence[float]], otherwise: str) -> str:
+    """The longest of these stretches (start, end) in s as a sentence, ``otherwise`` where there is none."""
+    longest = max(spells, key=lambda spell: spell[1] - spell[0], default=None)
+    return sentence(otherwise if longest is None else stretch(longest[0], longest[1]))
