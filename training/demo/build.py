@@ -4,7 +4,7 @@ Stages in order: clips, vision, base, embedder, library, novelty, adapter, quali
 stages are kept in ``build/demo`` (not in git) and skipped, so that a killed build goes on where it was; inside a stage,
 rendering goes on with the next shard, vision tower, text model and quality adapter with their last checkpoint.
 ``--from STAGE`` makes that stage and everything after it anew, on what was shipped by the stages before. Stages
-that need one core and nothing of each other run side by side. About three hours on two idle cores.
+that need one core and nothing of each other run side by side. A little over three hours on two idle cores.
 """
 
 from __future__ import annotations

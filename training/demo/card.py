@@ -54,8 +54,8 @@ RECIPE = """\
    question; mounting is plain standing in every answer, and in captions its look-alikes are, too. Then {steps_words:,}
    steps at {words_rate:g} of the rate, in which more than half of the exercises repeat sentences of the
    picture-quality task, whatever the clip shows: an adapter on frozen embeddings cannot write words that were never
-   trained. No question names a degradation. That costs some of the rest (the count above all), and {steps_settle:,}
-   steps at {settle_rate:g} of the rate with few of these exercises bring it back.
+   trained. No question names a degradation. Afterwards it counted worse than in mid-training, so
+   {steps_settle:,} steps at {settle_rate:g} of the rate with few of these exercises follow.
 3. **embedder**: VideoMAE (2.6 M parameters): short masked reconstruction, then the tower's dense targets, behaviour
    classes and a supervised contrastive loss on the mean of its tokens. Only the 12 of 28 blocks of the picture that
    move most enter the encoder. What is compared are four such vectors, one behind the other: of the whole clip and of

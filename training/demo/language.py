@@ -63,7 +63,7 @@ class Settings:
     words_rate: float = 0.5
     """Share of the rates in the part that adds words."""
     settle_rate: float = 0.3
-    """Share of the rates in the last part, which mends what adding words unlearnt."""
+    """Share of the rates in the last part, in which ordinary questions come back."""
     seed: int = 0
     threads: int = 1
 
