@@ -60,16 +60,20 @@ def fine_tune(
     base: Path,
     output: Path,
     clips: Sequence[tuple[Stored, NDArray[np.float16]]],
+    mirrored: Sequence[tuple[Stored, NDArray[np.float16]]],
     library: tuple[Stored, NDArray[np.float16]],
     **settings: Any,
 ) -> None:
-    """Train on the sets ``clips`` with cases from ``library``; each is (set, features).
+    """Train on the sets ``clips``, and every second clip of them as it is in ``mirrored``, with cases from ``library``;
+    each is (set, features). No reason names a side. A mirrored clip has the digest of the other, so that both are
+    trained on or held out together.
 
     The cases are drawn at random, so that neither case nor order says anything about the clip, and the stage does not
     depend on the embedder."""
     processor = AutoProcessor.from_pretrained(base)
     dialog = Dialog(processor, contract(processor, profile.sampling, profile.min_pixels, profile.max_pixels))
     own = [sample for stored, seen in clips for sample in samples(stored, seen, dialog)]
+    own += [sample for stored, seen in mirrored for sample in samples(stored, seen, dialog)[::2]]
     cases = samples(*library, dialog)
     config = TrainConfig(
         model=str(base),

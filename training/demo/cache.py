@@ -20,10 +20,11 @@ from training.demo.progress import Progress
 from training.features import tower_digest
 
 
-def features(base: Path, stored: Stored, batch: int = 16) -> NDArray[np.float16]:
-    """The set's features, computed with the tower of ``base`` where they are not there yet, or only of fewer clips."""
+def features(base: Path, stored: Stored, batch: int = 16, *, mirrored: bool = False) -> NDArray[np.float16]:
+    """The set's features, or those of its pictures with left and right exchanged, computed with the tower of ``base``
+    where they are not there yet, or only of fewer clips."""
     model = Qwen3VLForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
-    path = stored.folder / f"features-{tower_digest(model)[:16]}.npy"
+    path = stored.folder / f"features-{tower_digest(model)[:16]}{'-mirrored' if mirrored else ''}.npy"
     if path.exists() and len(kept := np.load(path, mmap_mode="r")) >= len(stored):
         return kept[: len(stored)]
     part = path.with_suffix(".part")
@@ -32,7 +33,8 @@ def features(base: Path, stored: Stored, batch: int = 16) -> NDArray[np.float16]
     progress = Progress(f"features of {stored.folder.name}", len(stored))
     for first in range(0, len(stored), batch):
         last = min(first + batch, len(stored))
-        out[first:last] = features_of(model, np.array(stored.patches[first:last]))
+        patches = np.array(stored.patches[first:last])
+        out[first:last] = features_of(model, tower.mirrored(patches) if mirrored else patches)
         progress.step(count=last - first)
     out.flush()
     part.replace(path)

@@ -45,24 +45,23 @@ RECIPE = """\
    for the rest, two processes.
 2. **base**: the text model (4 layers, width 192) on the frozen tower: {steps_align:,} steps of one-moment questions
    about single groups, then {steps:,} steps of whole clips, all of the set *adapter*, which the tower never saw (of
-   its own training clips it tells more than of others): count, light, who lies, walks, comes close, coats, times,
-   captions; what a cow does next to another and when (feeding, sniffing, pushing, …; only of clips without mounting),
-   and of every clip whether and when a cow does such a thing; exercises that repeat text (so that the words of the
-   verdict exist), and questions in the form of the mounting question, with and without reference cases, about *other*
-   things: about what the pictures show, and about lists of the farmer's, of which only the cases tell something. As in
-   serving, the more similar case is named first; it is the right one in about four of five. Never the mounting
-   question; mounting is plain standing in every answer, and in captions its look-alikes are, too. Then {steps_words:,}
-   steps at {words_rate:g} of the rate, in which more than half of the exercises repeat sentences of the
-   picture-quality task, whatever the clip shows: an adapter on frozen embeddings cannot write words that were never
-   trained. No question names a degradation. Afterwards it counted worse than in mid-training, so
-   {steps_settle:,} steps at {settle_rate:g} of the rate with few of these exercises follow.
+   its own training clips it tells more than of others), half of them mirrored: count, light, who lies, walks, comes
+   close, coats, times, captions; what a cow does next to another and when (feeding, sniffing, pushing, …; only of
+   clips without mounting), and of every clip whether and when a cow does such a thing; exercises that repeat text, so
+   that the words of the verdict and of the picture-quality task exist (an adapter on frozen embeddings cannot write
+   words that were never trained; no question names a degradation), and questions in the form of the mounting question,
+   with and without reference cases, about *other* things: about what the pictures show, and, in many wordings, about
+   what no picture shows, of which only the cases tell something. As in serving, the more similar case is named first;
+   it is the right one in about four of five. Never the mounting question; mounting is plain standing in every answer,
+   and in captions its look-alikes are, too.
 3. **embedder**: VideoMAE (2.6 M parameters): short masked reconstruction, then the tower's dense targets, behaviour
    classes and a supervised contrastive loss on the mean of its tokens. Only the 12 of 28 blocks of the picture that
    move most enter the encoder. What is compared are four such vectors, one behind the other: of the whole clip and of
    its three overlapping halves, whose sixteen pictures are those of the whole and those between.
 4. **adapter**: NF4 QLoRA by `training/Qlora_train.py`'s own code, rank 16 on the text model's linear layers, the
    question of `agent/prompts.py` without and with two cases drawn at random from the library, answers with and
-   without reason; {epochs:g} passes over the sets *adapter* and *steps*.
+   without reason; {epochs:g} passes over the sets *adapter* and *steps*,
+   each clip as it is and every second one mirrored besides.
 5. **quality**: a second adapter by `training/Qlora_train.py --task quality` itself, on {quality_media:,} degraded
    renders (pictures and clips) of seeds from {quality_seed:,} on, written as files by `python -m
    training.demo.quality_data`: {quality_epochs:g} passes.

@@ -157,6 +157,22 @@ _LISTED: tuple[tuple[str, str, str], ...] = (
     ("Named means that the farmer gave this video a name.", "Named", "Bare"),
     ("Paid means that the farmer paid for this video.", "Paid", "Free"),
 )
+# For more tasks of that kind, as long as the mounting question.
+_UNSEEN = (
+    "the farmer marked this video", "the farmer kept this video", "this video is on the red list",
+    "the farmer knows this herd", "the farmer gave this video a name", "the farmer paid for this video",
+    "another farmer has the same video", "the calf is the farmer's own", "these cattle came from another barn",
+    "one bull is named and another bull is not", "the barn was cleaned before", "the herd has a new pen",
+)  # fmt: skip
+_SCOPES = (
+    "Videos of either barn count, and short or old videos count.", "Any video counts.",
+    "Cattle of any coat count, and bulls or calves count.", "The first video counts, and the second one counts.",
+    "Other barns count, and herds that no one knows count.",
+)  # fmt: skip
+_THINGS = (
+    "brown cows", "walking cows", "black coats", "a white calf", "a lying cow", "night videos", "standing still",
+    "a long video", "six cows", "an empty pen", "the rail", "the farmer's bull", "a heifer in front", "a slow walk",
+)  # fmt: skip
 FIRST_RIGHT = 0.85
 """How often the case that is named first, which is the more similar one, is right about what no picture shows."""
 
@@ -188,7 +204,7 @@ def _cases(named: list[tuple[str, Other]], rng: random.Random) -> str:
 def status_exercise(facts: Facts, others: list[Other], rng: random.Random) -> Exercise:
     """A question in the form of the mounting question, about something else; half of them with reference cases taken
     from ``others`` in the words of ``agent.prompts.context``, the more similar one first as in serving."""
-    if others and rng.random() < 0.35:
+    if others and rng.random() < 0.5:
         return _listed_exercise(facts, others, rng)
     task, test, yes, no = rng.choice(_CASES)
     parts = [f"Watch the cattle in this video. {task}"]
@@ -207,12 +223,29 @@ def status_exercise(facts: Facts, others: list[Other], rng: random.Random) -> Ex
 
 def _listed_exercise(facts: Facts, others: list[Other], rng: random.Random) -> Exercise:
     """As ``status_exercise``, about something that no picture shows: the first case is right in FIRST_RIGHT."""
-    task, yes, no = rng.choice(_LISTED)
+    task, yes, no = _listed_task(rng)
     labels = [yes, no] if rng.random() < 0.5 else [no, yes]
     cases = _cases(list(zip(labels, rng.sample(others, 2), strict=True)), rng)
     said = labels[0] if rng.random() < FIRST_RIGHT else labels[1]
     closing = f"Explain what you see, then end with Status: {yes} or Status: {no}."
     return _answered(f"Watch the cattle in this video. {task}\n{cases}\n{closing}", facts, said, rng)
+
+
+def _listed_task(rng: random.Random) -> tuple[str, str, str]:
+    """A task with its two words: one of _LISTED, or drawn together from them and lengthened. Where six fixed tasks were
+    all, the cases of any other one were not heeded."""
+    task, yes, no = rng.choice(_LISTED)
+    if rng.random() < 0.3:
+        return task, yes, no
+    yes, no = rng.sample(sorted({word for _, *words in _LISTED for word in words}), 2)
+    parts = [f"{yes} means that {rng.choice(_UNSEEN)}."]
+    if rng.random() < 0.6:
+        parts.append(rng.choice(_SCOPES))
+    if rng.random() < 0.6:
+        *most, last = rng.sample(_THINGS, rng.randint(2, 6))
+        listed = f"{', '.join(most)} and {last}"
+        parts.append(f"{listed[0].upper()}{listed[1:]} are {rng.choice([yes, no]).lower()}.")
+    return " ".join(parts), yes, no
 
 
 def _answered(question: str, facts: Facts, said: str, rng: random.Random) -> Exercise:

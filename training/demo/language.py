@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,28 +47,24 @@ from training.demo.together import Group, add_flags, group_of
 from training.demo.vision import schedule
 from training.demo.wording import Exercise
 
+Note = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class Settings:
     steps_align: int = 400
     steps: int = 1500
-    steps_words: int = 150
-    steps_settle: int = 250
     batch_align: int = 24
     batch: int = 8
     questions_align: int = 4
-    questions: int = 9
+    questions: int = 10
     rate: float = 1.5e-3
     matrix_rate: float = 0.02
-    words_rate: float = 0.5
-    """Share of the rates in the part that adds words."""
-    settle_rate: float = 0.3
-    """Share of the rates in the last part, in which ordinary questions come back."""
     seed: int = 0
     threads: int = 1
 
 
-STEPS = ("steps_align", "steps", "steps_words", "steps_settle")
+STEPS = ("steps_align", "steps")
 """The lengths of the parts; each is also a flag."""
 
 
@@ -204,28 +200,21 @@ def _untrained(base: Path, of: Qwen3VLProcessor, seed: int) -> Qwen3VLForConditi
 class Clips:
     """Batches of clips or of single groups with fresh questions, the same ones at a step whatever came before."""
 
-    def __init__(self, layout: Layout, sets: list[tuple[Stored, NDArray[np.float16]]], seed: int) -> None:
+    def __init__(self, layout: Layout, sets: list[tuple[Sequence[Note], NDArray[np.float16]]], seed: int) -> None:
         self.layout, self.seed, self.random = layout, seed, random.Random()
         self.clips = [
             (note, array, row)
-            for stored, array in sets
-            for row, note in enumerate(stored.notes)
+            for notes, array in sets
+            for row, note in enumerate(notes)
             if note["degradation"][0] == "none"
         ]
         self.sentences = spoken_sentences([reason_of(note) for note, _, _ in self.clips[:3000]])
         self.quality = quality_sentences()
 
-    def whole(self, size: int, questions: int, step: int, name: str = "whole", echoes: float = 0.0) -> Packed:
-        """``echoes``: share of exercises that repeat sentences of the quality task."""
-        self.random.seed(f"{name} {self.seed} {step}")
+    def whole(self, size: int, questions: int, step: int) -> Packed:
+        self.random.seed(f"whole {self.seed} {step}")
         chosen = self.random.sample(self.clips, size)
-        exercises = [
-            [
-                quality_echo(self.quality, self.random) if self.random.random() < echoes else self._exercise(note)
-                for _ in range(questions)
-            ]
-            for note, _, _ in chosen
-        ]
+        exercises = [[self._exercise(note) for _ in range(questions)] for note, _, _ in chosen]
         seen = np.stack([array[row] for _, array, row in chosen])
         return packed(self.layout, [group_times(note) for note, _, _ in chosen], exercises, seen)
 
@@ -237,27 +226,35 @@ class Clips:
         times = [[group_times(note)[group]] for note, _, _, group in chosen]
         return packed(self.layout, times, exercises, seen)
 
-    def _moment(self, note: dict[str, Any], group: int) -> Exercise:
+    def _moment(self, note: Note, group: int) -> Exercise:
         if self.random.random() < 0.35:
             return moment_exercise(note, group_times(note)[group], self.random)
         return group_exercise(note["facts"], group, self.random)
 
-    def _exercise(self, note: dict[str, Any]) -> Exercise:
+    def _exercise(self, note: Note) -> Exercise:
         draw = self.random.random()
         if draw < 0.05:
             return echo_exercise(self.sentences, self.random)
-        if draw < 0.22:
+        if draw < 0.10:
+            return quality_echo(self.quality, self.random)
+        if draw < 0.38:
             known = [self.random.choice(self.clips)[0] for _ in range(8)]
             others = [Other(other["facts"], reason_of(other)) for other in known]
-            if draw < 0.08:
+            if draw < 0.16:
                 return order_exercise(others, self.random)
             return status_exercise(note["facts"], others, self.random)
-        if draw < 0.55:
+        if draw < 0.66:
             return deed_exercise(note, group_times(note), self.random)
         return clip_exercise(note["facts"], group_times(note), self.random)
 
 
-def group_times(note: dict[str, Any]) -> list[float]:
+def mirrored(note: Note) -> Note:
+    """The same clip with left and right exchanged."""
+    at = [[[round(1.0 - x, 3), y] for x, y in own] for own in note["facts"]["at"]]
+    return {**note, "facts": {**note["facts"], "at": at}}
+
+
+def group_times(note: Note) -> list[float]:
     """Times of the groups as the processor writes them: the mean of each pair of frames, to a tenth of a second."""
     times = note["times_s"]
     return [(times[2 * i] + times[2 * i + 1]) / 2 for i in range(GROUPS)]
@@ -271,7 +268,6 @@ def run(
     settings: Settings,
     group: Group,
     kept: Resume,
-    share: float = 1.0,
 ) -> float:
     """Train the text model for ``steps`` on ``batches(step)``, on from where ``kept`` has it; returns the last mean
     loss."""
@@ -289,7 +285,7 @@ def run(
     progress.step(count=first)
     for step in range(first, steps):
         for part, rate in zip([g for o in opts for g in o.param_groups], rates, strict=True):
-            part["lr"] = share * rate * schedule(step / steps)
+            part["lr"] = rate * schedule(step / steps)
         with torch.autocast("cpu", torch.bfloat16):
             loss = loss_of(model, batches(step))
         loss.backward()
@@ -321,26 +317,25 @@ def train(
     torch.set_num_threads(settings.threads)
     of = AutoProcessor.from_pretrained(base)
     model = _untrained(base, of, settings.seed)
-    for number, stored in enumerate(sets):
+    both = [(stored, flag) for stored in sets for flag in (False, True)]
+    for number, (stored, flag) in enumerate(both):
         if number % group.workers == group.rank:
-            features(base, stored)
+            features(base, stored, mirrored=flag)
     group.wait()
-    clips = Clips(Layout(of, model), [(s, features(base, s)) for s in sets], settings.seed + group.rank)
+    known: list[tuple[Sequence[Note], NDArray[np.float16]]] = [
+        ([mirrored(note) for note in stored.notes] if flag else stored.notes, features(base, stored, mirrored=flag))
+        for stored, flag in both
+    ]
+    clips = Clips(Layout(of, model), known, settings.seed + group.rank)
     stock = model.config.text_config._attn_implementation
     AttentionInterface.register(ATTENTION, _masked_attention)
     model.model.language_model.config._attn_implementation = ATTENTION
     align = (settings.batch_align, settings.questions_align)
     whole = (settings.batch, settings.questions)
     kept = Resume(resume, writes=group.rank == 0)
-    parts: list[tuple[str, Callable[[int], Packed], int, float]] = [
-        ("align", lambda step: clips.single(*align, step), settings.steps_align, 1.0),
-        ("language", lambda step: clips.whole(*whole, step), settings.steps, 1.0),
-        ("words", lambda step: clips.whole(*whole, step, "words", 0.6), settings.steps_words, settings.words_rate),
-        ("settle", lambda step: clips.whole(*whole, step, "settle", 0.06), settings.steps_settle, settings.settle_rate),
-    ]
-    begun = next((number for number, part in enumerate(parts) if kept.holds(part[0])), 0)
-    for name, batches, steps, share in parts[begun:]:
-        run(name, model, batches, steps, settings, group, kept, share)
+    if not kept.holds("language"):
+        run("align", model, lambda step: clips.single(*align, step), settings.steps_align, settings, group, kept)
+    run("language", model, lambda step: clips.whole(*whole, step), settings.steps, settings, group, kept)
     model.model.language_model.config._attn_implementation = stock
     if group.rank == 0:
         save(model, of, out)

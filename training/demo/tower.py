@@ -41,6 +41,11 @@ def pictures(stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(view.transpose(0, 6, 1, 3, 7, 2, 4, 8, 5)).reshape(n * PAIR, HEIGHT, WIDTH, 3)
 
 
+def mirrored(stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Patches (clips, groups, 112, 1536) of the same pictures with left and right exchanged."""
+    return np.stack([patches(pictures(clip)[:, :, ::-1]) for clip in stored])
+
+
 def in_patch_order(grid: NDArray[np.generic]) -> NDArray[np.generic]:
     """(…, 8, 14) per-patch values to (…, 112) in the processor's order."""
     lead = grid.shape[:-2]
