@@ -66,6 +66,11 @@ def test_lanes_run_in_one_step_and_nothing_else_changes_its_place() -> None:
     assert grouped(["adapter", "quality"]) == [[["adapter"], ["quality"]]]
 
 
+@pytest.mark.xfail(strict=True, reason="the base takes 71 minutes, as CARD.md says; issue 4 asks for 60")
+def test_no_stage_is_planned_above_an_hour() -> None:
+    assert max(MINUTES.values()) <= 60
+
+
 def test_the_card_owns_to_every_stage_above_an_hour_and_lanes_take_no_longer_than_one_after_the_other() -> None:
     assert set(MINUTES) == set(STAGES)
     card = " ".join((ROOT / "assets" / "demo" / "CARD.md").read_text(encoding="utf-8").split())

@@ -64,8 +64,10 @@ def test_patches_keep_every_pixel() -> None:
 
 def test_mirrored_patches_are_those_of_the_mirrored_pictures() -> None:
     shown = np.random.default_rng(2).integers(0, 255, (32, 128, 224, 3), np.uint8)
-    stored = tower.patches(shown).reshape(2, 8, 112, -1)
-    assert (tower.pictures(tower.mirrored(stored).reshape(16, 112, -1)) == shown[:, :, ::-1]).all()
+    stored = torch.from_numpy(tower.patches(shown).reshape(2, 8, 112, -1))
+    turned = tower.mirrored(stored)
+    assert turned.shape == stored.shape
+    assert (tower.pictures(turned.numpy().reshape(16, 112, -1)) == shown[:, :, ::-1]).all()
 
 
 def test_a_mirrored_clip_has_its_sides_exchanged_and_nothing_else() -> None:

@@ -34,7 +34,9 @@ def features(base: Path, stored: Stored, batch: int = 16, *, mirrored: bool = Fa
     for first in range(0, len(stored), batch):
         last = min(first + batch, len(stored))
         patches = np.array(stored.patches[first:last])
-        out[first:last] = features_of(model, tower.mirrored(patches) if mirrored else patches)
+        if mirrored:
+            patches = tower.mirrored(torch.from_numpy(patches)).numpy()
+        out[first:last] = features_of(model, patches)
         progress.step(count=last - first)
     out.flush()
     part.replace(path)

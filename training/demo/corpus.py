@@ -157,6 +157,7 @@ _LISTED: tuple[tuple[str, str, str], ...] = (
     ("Named means that the farmer gave this video a name.", "Named", "Bare"),
     ("Paid means that the farmer paid for this video.", "Paid", "Free"),
 )
+_LABELS = sorted({word for _, *words in _LISTED for word in words})
 # For more tasks of that kind, as long as the mounting question.
 _UNSEEN = (
     "the farmer marked this video", "the farmer kept this video", "this video is on the red list",
@@ -237,14 +238,13 @@ def _listed_task(rng: random.Random) -> tuple[str, str, str]:
     task, yes, no = rng.choice(_LISTED)
     if rng.random() < 0.3:
         return task, yes, no
-    yes, no = rng.sample(sorted({word for _, *words in _LISTED for word in words}), 2)
+    yes, no = rng.sample(_LABELS, 2)
     parts = [f"{yes} means that {rng.choice(_UNSEEN)}."]
     if rng.random() < 0.6:
         parts.append(rng.choice(_SCOPES))
     if rng.random() < 0.6:
         *most, last = rng.sample(_THINGS, rng.randint(2, 6))
-        listed = f"{', '.join(most)} and {last}"
-        parts.append(f"{listed[0].upper()}{listed[1:]} are {rng.choice([yes, no]).lower()}.")
+        parts.append(sentence(*most[:-1], f"{most[-1]} and {last} are {rng.choice([yes, no]).lower()}"))
     return " ".join(parts), yes, no
 
 

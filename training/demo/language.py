@@ -37,7 +37,7 @@ from training.demo.corpus import (
     spoken_sentences,
     status_exercise,
 )
-from training.demo.deeds import deed_exercise, moment_exercise
+from training.demo.deeds import Note, deed_exercise, moment_exercise
 from training.demo.harvest import GROUPS, WORK, Stored, opened
 from training.demo.model import END, START, random_model, save
 from training.demo.progress import Progress
@@ -46,8 +46,6 @@ from training.demo.resuming import Resume
 from training.demo.together import Group, add_flags, group_of
 from training.demo.vision import schedule
 from training.demo.wording import Exercise
-
-Note = dict[str, Any]
 
 
 @dataclass(frozen=True)

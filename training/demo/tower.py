@@ -41,11 +41,6 @@ def pictures(stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(view.transpose(0, 6, 1, 3, 7, 2, 4, 8, 5)).reshape(n * PAIR, HEIGHT, WIDTH, 3)
 
 
-def mirrored(stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Patches (clips, groups, 112, 1536) of the same pictures with left and right exchanged."""
-    return np.stack([patches(pictures(clip)[:, :, ::-1]) for clip in stored])
-
-
 def in_patch_order(grid: NDArray[np.generic]) -> NDArray[np.generic]:
     """(…, 8, 14) per-patch values to (…, 112) in the processor's order."""
     lead = grid.shape[:-2]
@@ -60,6 +55,11 @@ PLACE = ORDER.argsort()
 """(112,) int64: the inverse."""
 MIRROR = PLACE[torch.from_numpy(in_patch_order(np.arange(PATCHES).reshape(GRID)[:, ::-1]).astype(np.int64))]
 """(112,) int64: patch ``i`` of the mirrored picture is patch ``MIRROR[i]`` of the picture, itself mirrored."""
+
+
+def mirrored(stored: Tensor) -> Tensor:
+    """Patches (…, 112, 1536) of the same pictures with left and right exchanged."""
+    return stored[..., MIRROR, :].unflatten(-1, (-1, PATCH)).flip(-1).flatten(-2)
 
 
 def planes(stored: Tensor) -> Tensor:

@@ -177,8 +177,7 @@ def mirrored(x: Tensor, targets: dict[str, Tensor], flip: Tensor) -> tuple[Tenso
     rows = flip.nonzero()[:, 0]
     if not len(rows):
         return x, targets
-    part = x[rows][:, tower.MIRROR].view(len(rows), tower.PATCHES, -1, tower.PATCH).flip(-1)
-    x[rows] = part.reshape(len(rows), tower.PATCHES, tower.PATCH_VALUES)
+    x[rows] = tower.mirrored(x[rows])
     for name, value in targets.items():
         turned = value[rows][:, :, tower.MIRROR]
         if name in ("facing", "motion"):
