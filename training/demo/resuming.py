@@ -22,14 +22,14 @@ class Resume:
 
     def holds(self, run: str) -> bool:
         """Whether the kept state is of the training called ``run``."""
-        return self.path is not None and self.path.exists() and self._read()["run"] == run
+        return self._read(run) is not None
 
     def load(self, module: nn.Module, optimisers: Sequence[torch.optim.Optimizer], run: str) -> float | None:
         """Put the kept state of ``run`` into module and optimisers; where it stood, or None where nothing of it is
         kept."""
-        if not self.holds(run):
+        state = self._read(run)
+        if state is None:
             return None
-        state = self._read()
         module.load_state_dict(state["weights"])
         for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
@@ -58,7 +58,8 @@ class Resume:
         if self.path is not None and self.writes:
             self.path.unlink(missing_ok=True)
 
-    def _read(self) -> dict[str, Any]:
-        assert self.path is not None
+    def _read(self, run: str) -> dict[str, Any] | None:
+        if self.path is None or not self.path.exists():
+            return None
         found: dict[str, Any] = torch.load(self.path, weights_only=True)
-        return found
+        return found if found["run"] == run else None
