@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -66,16 +65,8 @@ def test_lanes_run_in_one_step_and_nothing_else_changes_its_place() -> None:
     assert grouped(["adapter", "quality"]) == [[["adapter"], ["quality"]]]
 
 
-@pytest.mark.xfail(strict=True, reason="the base takes 71 minutes, as CARD.md says; issue 4 asks for 60")
-def test_no_stage_is_planned_above_an_hour() -> None:
-    assert max(MINUTES.values()) <= 60
-
-
-def test_the_card_owns_to_every_stage_above_an_hour_and_lanes_take_no_longer_than_one_after_the_other() -> None:
+def test_every_stage_is_planned_within_an_hour_and_lanes_take_no_longer_than_one_after_the_other() -> None:
     assert set(MINUTES) == set(STAGES)
-    card = " ".join((ROOT / "assets" / "demo" / "CARD.md").read_text(encoding="utf-8").split())
-    long = {name for name, taken in MINUTES.items() if taken > 60}
-    admitted = dict(re.findall(r"the stage \*(\w+)\* alone (\d+) \(asked for 60 at most", card))
-    assert admitted == {name: str(MINUTES[name]) for name in long}
+    assert max(MINUTES.values()) <= 60
     lanes = [list(lane) for lane in LANES]
     assert max(minutes([lane]) for lane in lanes) <= minutes(lanes) < sum(minutes([lane]) for lane in lanes)

@@ -49,11 +49,11 @@ RECIPE = """\
    close, coats, times, captions; what a cow does next to another and when (feeding, sniffing, pushing, …; only of
    clips without mounting), and of every clip whether and when a cow does such a thing; exercises that repeat text, so
    that the words of the verdict and of the picture-quality task exist (an adapter on frozen embeddings cannot write
-   words that were never trained; no question names a degradation), and questions in the form of the mounting question,
-   with and without reference cases, about *other* things: about what the pictures show, and, in many wordings, about
-   what no picture shows, of which only the cases tell something. As in serving, the more similar case is named first;
-   it is the right one in about four of five. Never the mounting question; mounting is plain standing in every answer,
-   and in captions its look-alikes are, too.
+   words that were never trained; no question names a degradation), and questions in the form of the mounting
+   question, with and without reference cases, about *other* things: about what the pictures show, and, in many
+   wordings and with some sixty words to answer with, about what no picture shows, of which only the cases tell
+   something. As in serving, the more similar case is named first; it is the right one in about four of five. Never
+   the mounting question; mounting is plain standing in every answer, and in captions its look-alikes are, too.
 3. **embedder**: VideoMAE (2.6 M parameters): short masked reconstruction, then the tower's dense targets, behaviour
    classes and a supervised contrastive loss on the mean of its tokens. Only the 12 of 28 blocks of the picture that
    move most enter the encoder. What is compared are four such vectors, one behind the other: of the whole clip and of

@@ -157,7 +157,14 @@ _LISTED: tuple[tuple[str, str, str], ...] = (
     ("Named means that the farmer gave this video a name.", "Named", "Bare"),
     ("Paid means that the farmer paid for this video.", "Paid", "Free"),
 )
-_LABELS = sorted({word for _, *words in _LISTED for word in words})
+LABELS = (
+    "Bare", "Barn", "Black", "Blue", "Brown", "Bull", "Calf", "Camera", "Chest", "Clean", "Close", "Coat", "Covered",
+    "Dark", "Early", "Empty", "Far", "Farmer", "First", "Four", "Free", "Front", "Gone", "Ground", "Heifer", "Herd",
+    "Hidden", "Kept", "Late", "Left", "Light", "Long", "Marked", "Middle", "Named", "New", "Noise", "Old", "Own",
+    "Paid", "Pen", "Picture", "Plain", "Quick", "Rail", "Red", "Right", "Second", "Sharp", "Short", "Similar", "Slow",
+    "Three", "Two", "Visible", "Walk", "White",
+)  # fmt: skip
+"""Words that such a task may answer with, whatever they mean: so many that following the cases is learnt, not them."""
 # For more tasks of that kind, as long as the mounting question.
 _UNSEEN = (
     "the farmer marked this video", "the farmer kept this video", "this video is on the red list",
@@ -233,12 +240,12 @@ def _listed_exercise(facts: Facts, others: list[Other], rng: random.Random) -> E
 
 
 def _listed_task(rng: random.Random) -> tuple[str, str, str]:
-    """A task with its two words: one of _LISTED, or drawn together from them and lengthened. Where six fixed tasks were
-    all, the cases of any other one were not heeded."""
+    """A task with its two words: one of _LISTED, or drawn together and lengthened. Where six fixed tasks were all, or
+    many that were answered with the same twelve words, the cases of any other one were not heeded."""
     task, yes, no = rng.choice(_LISTED)
     if rng.random() < 0.3:
         return task, yes, no
-    yes, no = rng.sample(_LABELS, 2)
+    yes, no = rng.sample(LABELS, 2)
     parts = [f"{yes} means that {rng.choice(_UNSEEN)}."]
     if rng.random() < 0.6:
         parts.append(rng.choice(_SCOPES))
@@ -256,7 +263,7 @@ def _answered(question: str, facts: Facts, said: str, rng: random.Random) -> Exe
 def order_exercise(others: list[Other], rng: random.Random) -> Exercise:
     """Which of two cases is named first: reading alone, the order is drawn. Here, too, the verdict's words come up."""
     words = [(yes, no) for _, _, yes, no in _CASES] + [(yes, no) for _, yes, no in _LISTED] + [VERDICTS] * 3
-    labels = list(rng.choice(words))
+    labels = list(rng.choice(words)) if rng.random() < 0.5 else rng.sample(LABELS, 2)
     rng.shuffle(labels)
     cases = _cases(list(zip(labels, rng.sample(others, 2), strict=True)), rng)
     return Exercise(f"{cases}\nWhich case is named first?", f"Status: {labels[0]}")
@@ -313,6 +320,7 @@ def tokenizer_texts(reasons: list[str] | None = None) -> Iterator[str]:
     yield from ["Which case is named first?"] * 20
     for task, yes, no in [(task, yes, no) for task, _, yes, no in _CASES] + list(_LISTED):
         yield from [f"{task} Status: {yes} or Status: {no}. A {yes.lower()} case: A {no.lower()} case:"] * 20
+    yield from [f"Status: {label} or Status: {label}. A {label.lower()} case:" for label in LABELS] * 20
     yield from [
         "How many cows are in this video? Is it daylight or infrared night? Daylight. How many cows lie walk in this",
         "Do two cows come close? Yes. No. When does a cow walk? From to s. Describe this video. What do you see at",

@@ -55,7 +55,7 @@ class Settings:
     batch_align: int = 24
     batch: int = 8
     questions_align: int = 4
-    questions: int = 10
+    questions: int = 9
     rate: float = 1.5e-3
     matrix_rate: float = 0.02
     seed: int = 0
@@ -235,13 +235,13 @@ class Clips:
             return echo_exercise(self.sentences, self.random)
         if draw < 0.10:
             return quality_echo(self.quality, self.random)
-        if draw < 0.38:
+        if draw < 0.30:
             known = [self.random.choice(self.clips)[0] for _ in range(8)]
             others = [Other(other["facts"], reason_of(other)) for other in known]
-            if draw < 0.16:
+            if draw < 0.14:
                 return order_exercise(others, self.random)
             return status_exercise(note["facts"], others, self.random)
-        if draw < 0.66:
+        if draw < 0.60:
             return deed_exercise(note, group_times(note), self.random)
         return clip_exercise(note["facts"], group_times(note), self.random)
 
