@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.special import logit
 
 from agent.events import Finished
 from agent.graph import analyze
@@ -24,7 +23,7 @@ from services.settings import ROOT, Settings, profile
 from services.video import VideoReader
 
 DATA = ROOT / "assets" / "demo" / "samples" / "annotations.json"
-CLIPS = 2
+CLIPS = 4
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "default": ("ensemble", {}),
     "swapped": ("ensemble", {"swap_labels": True}),
@@ -184,6 +183,5 @@ def test_a_run_with_altered_frames_reaches_the_models(results, tmp_path):
     finally:
         service.close()
     assert (seen == seen[0]).all()
-    usual = {clip.video: logit(clip.variant("tuned").p_model) for clip in results["default"].clips}
-    # As logits: a sure model's probability hardly moves.
-    assert any(abs(logit(clip.variant("tuned").p_model) - usual[clip.video]) > 1e-2 for clip in altered.clips)
+    usual = {clip.video: clip.variant("tuned").p_model for clip in results["default"].clips}
+    assert any(abs(clip.variant("tuned").p_model - usual[clip.video]) > 1e-3 for clip in altered.clips)
