@@ -29,6 +29,8 @@ PYTHON = ROOT / ".venv-server" / "bin" / "python"
 RANKS = (16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM can be sized for, from the smallest that is worth it on."""
 CPU_CACHE_GB = "1"
+CPU_PLUGINS = ROOT / "services" / "vllm_cpu"
+"""What the CPU build needs besides; on the path of the server only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def serving(settings: Settings, chosen: Profile, device: Literal["cpu", "gpu"], 
     environment = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
     if device == "cpu":
         options.append("--enforce-eager")
-        environment["VLLM_CPU_KVCACHE_SPACE"] = CPU_CACHE_GB
+        environment |= {"VLLM_CPU_KVCACHE_SPACE": CPU_CACHE_GB, "PYTHONPATH": str(CPU_PLUGINS)}
     if settings.server_key:
         environment["VLLM_API_KEY"] = settings.server_key  # not an option, which every user of the machine could read
     return Serving(

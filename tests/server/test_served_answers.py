@@ -16,7 +16,7 @@ from agent.graph import analyze
 from agent.prompts import mounting_question
 from services.chat.chat_model import AdapterRef
 from services.errors import AdapterError, Cancelled, ModelError
-from services.schema import Request, Window
+from services.schema import Report, Request, VariantName, Window
 from services.settings import ROOT
 from tests.server.conftest import served_by
 from tests.server.running_server import RunningServer
@@ -32,13 +32,27 @@ def asked(service: Any, path: Path, window: Window | None = None) -> list[HumanM
     return [HumanMessage(content=[video, {"type": "text", "text": mounting_question()}])]
 
 
-def test_an_analysis_through_the_graph_decides_as_the_embedded_demo_does(service: Any, served: Any) -> None:
-    verdicts = []
-    for asked_one in (service, served):
-        events = list(analyze(Request(str(SAMPLES[0])), asked_one, threading.Event()))
-        (report,) = [event.report for event in events if isinstance(event, Finished)]
-        verdicts.append((report.verdict, round(report.p_mounting, 2), [v.text_verdict for v in report.variants]))
-    assert verdicts[0] == verdicts[1]
+def reported(service: Any, path: Path, *variants: VariantName) -> Report:
+    events = list(analyze(Request(str(path), variants=variants), service, threading.Event()))
+    (report,) = [event.report for event in events if isinstance(event, Finished)]
+    return report
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_an_analysis_through_the_graph_decides_as_the_embedded_demo_does(service: Any, served: Any, path: Path) -> None:
+    here, there = (reported(asked_one, path, "base", "tuned") for asked_one in (service, served))
+    assert there.verdict == here.verdict
+    assert there.p_mounting == pytest.approx(here.p_mounting, abs=0.01)
+    assert [v.text_verdict for v in there.variants] == [v.text_verdict for v in here.variants]
+    assert [v.answer for v in there.variants] == [v.answer for v in here.variants]
+
+
+def test_the_base_answers_the_same_beside_the_adapter_as_alone(served: Any) -> None:
+    assert len(served.adapters.list()) >= served.profile.served_adapters, "the server's last slot has to be in use"
+    for path in SAMPLES:
+        alone, beside = reported(served, path, "base"), reported(served, path, "base", "tuned")
+        assert beside.variants[0].answer == alone.variants[0].answer
+        assert beside.variants[0].p_mounting == pytest.approx(alone.variants[0].p_mounting, abs=1e-4)
 
 
 def test_text_arrives_while_it_is_written(served: Any) -> None:

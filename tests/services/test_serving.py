@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -65,3 +67,12 @@ def test_a_server_for_others_needs_a_key() -> None:
 def test_a_profile_that_quantises_while_loading_is_refused() -> None:
     with pytest.raises(SettingsError, match="gpu-8gb"):
         serving(Settings(data=Path("/nonexistent")), profile("gpu-8gb"), "cpu")
+
+
+def test_the_cpu_server_finds_its_plugin_and_the_gpu_server_has_none() -> None:
+    cpu, gpu = (serving(Settings(data=Path("/nonexistent")), profile("demo-server"), one) for one in ("cpu", "gpu"))
+    assert "PYTHONPATH" not in gpu.environment
+    found = distributions(path=[cpu.environment["PYTHONPATH"]])
+    (plugin,) = [entry for one in found for entry in one.entry_points if entry.group == "vllm.general_plugins"]
+    assert plugin.value == "herdlens_vllm_cpu:keep_base_apart"
+    assert hasattr(import_module(f"services.vllm_cpu.{plugin.module}"), plugin.attr)
