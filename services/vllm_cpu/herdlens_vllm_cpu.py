@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from torch import Tensor
@@ -20,8 +21,6 @@ _BUILD = "vllm.lora.ops.torch_ops.lora_ops", "vllm.lora.punica_wrapper.punica_cp
 
 def keep_base_apart() -> None:
     """Make ``bgmv_shrink``, the first half of every adapter's product, zero for tokens without an adapter."""
-    from importlib import import_module
-
     modules: list[Any] = [import_module(name) for name in _BUILD]
     original = modules[0].bgmv_shrink
     if not hasattr(original, "__wrapped__"):  # vLLM may load plugins more than once
