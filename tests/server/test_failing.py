@@ -22,7 +22,7 @@ from services.settings import ROOT
 from tests.server.conftest import served_by
 from tests.server.running_server import INSTALLED, MISSING, RunningServer
 from tests.server.test_equality import SAMPLES
-from tests.server.test_served_answers import asked
+from tests.server.test_served_answers import asked, reported
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +47,7 @@ def service_of_poor(poor: RunningServer, tmp_path_factory: pytest.TempPathFactor
 
 
 def test_what_a_server_lacks_is_told_in_the_report(service_of_poor: Any) -> None:
-    request = Request(str(SAMPLES[0]), variants=("base",), retrieval="off")
-    events = list(analyze(request, service_of_poor, threading.Event()))
-    (report,) = [event.report for event in events if isinstance(event, Finished)]
+    report = reported(service_of_poor, SAMPLES[0], "base", retrieval="off")
     assert NO_TIMES in report.warnings and NO_SCORES not in report.warnings
     assert report.p_mounting is not None and report.decided_by.rule.startswith("model score")
 

@@ -32,8 +32,8 @@ def asked(service: Any, path: Path, window: Window | None = None) -> list[HumanM
     return [HumanMessage(content=[video, {"type": "text", "text": mounting_question()}])]
 
 
-def reported(service: Any, path: Path, *variants: VariantName) -> Report:
-    events = list(analyze(Request(str(path), variants=variants), service, threading.Event()))
+def reported(service: Any, path: Path, *variants: VariantName, **request: Any) -> Report:
+    events = list(analyze(Request(str(path), variants=variants, **request), service, threading.Event()))
     (report,) = [event.report for event in events if isinstance(event, Finished)]
     return report
 

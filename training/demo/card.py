@@ -58,10 +58,11 @@ RECIPE = """\
    classes and a supervised contrastive loss on the mean of its tokens. Only the 12 of 28 blocks of the picture that
    move most enter the encoder. What is compared are four such vectors, one behind the other: of the whole clip and of
    its three overlapping halves, whose sixteen pictures are those of the whole and those between.
-4. **adapter**: NF4 QLoRA by `training/Qlora_train.py`'s own code, rank 16 on the text model's linear layers, the
+4. **adapter**: NF4 QLoRA by `training/Qlora_train.py`'s own code, rank {rank:g} on the text model's linear layers, the
    question of `agent/prompts.py` without and with two cases drawn at random from the library, answers with and
-   without reason; {epochs:g} passes over the sets *adapter* and *steps*,
-   each clip as it is and every second one mirrored besides.
+   without reason, and when it happens as a question of its own; reasons state times of mountings only, and nothing of
+   front legs and chest. {epochs:g} passes over the sets *adapter* and *steps*, each clip as it is and every second one
+   mirrored besides.
 5. **quality**: a second adapter by `training/Qlora_train.py --task quality` itself, on {quality_media:,} degraded
    renders (pictures and clips) of seeds from {quality_seed:,} on, written as files by `python -m
    training.demo.quality_data`: {quality_epochs:g} passes.

@@ -44,8 +44,6 @@ from training.demo.video_mae import span_vectors
 from training.demo.writing import written
 
 SHORT = ("brief", "failed", "hidden")
-CAPTIONS = 240
-REASONS = 160
 VARIANTS: tuple[VariantName, ...] = ("base", "tuned")
 ROWS = dict[str, str]
 
@@ -135,20 +133,21 @@ def general(figures: Figures, bundle: Bundle, seen: Seen, title: str) -> None:
 
 def leak(figures: Figures, bundle: Bundle, seen: Seen) -> None:
     """Whether the base's captions give the label away in other words."""
-    notes = seen.stored.notes[:CAPTIONS]
-    texts = written(bundle.model("base"), notes, seen.features[:CAPTIONS], ["Describe this video."] * len(notes))
-    truth = seen.mounting[: len(texts)]
+    notes = seen.stored.notes
+    texts = written(bundle.model("base"), notes, seen.features, ["Describe this video."] * len(notes))
     words = CountVectorizer(ngram_range=(1, 2), token_pattern=r"[a-z]+").fit_transform(t.lower() for t in texts)
-    said = cross_val_predict(LogisticRegression(C=0.3, max_iter=2000), words, truth, cv=5).astype(bool)
-    figures.add("Base, captions", "label from a bag of words and pairs, balanced accuracy", balanced(said, truth))
+    said = cross_val_predict(LogisticRegression(C=0.3, max_iter=2000), words, seen.mounting, cv=5).astype(bool)
+    figures.add(
+        "Base, captions", "label from a bag of words and pairs, balanced accuracy", balanced(said, seen.mounting)
+    )
     for text in texts[:3]:
         figures.add("Base, captions", f"example {texts.index(text) + 1}", text)
 
 
 def reasons(figures: Figures, bundle: Bundle, seen: Seen) -> None:
     """The tuned answers' text against what happened."""
-    notes = seen.stored.notes[:REASONS]
-    texts = written(bundle.model("tuned"), notes, seen.features[:REASONS], [mounting_question()] * len(notes), 100)
+    notes = seen.stored.notes
+    texts = written(bundle.model("tuned"), notes, seen.features, [mounting_question()] * len(notes), 100)
     found = [_reason(text, note) for text, note in zip(texts, notes, strict=True)]
     for name in ("verdict", "behaviour", "light", "animals", "all three", "times within 1 s"):
         figures.add("Tuned, written answers", name, share([row[name] for row in found if name in row]))
@@ -185,10 +184,11 @@ def _reason(text: str, note: dict[str, Any]) -> dict[str, bool]:
     }
     row["all three"] = row["behaviour"] and row["light"] and row["animals"]
     times = re.search(r"from (\d+\.\d) s to (\d+\.\d) s", reason)
-    row["times within 1 s"] = bool(times) and all(
-        abs(float(said) - true) <= 1.0
-        for said, true in zip(times.groups() if times else (), facts["act"], strict=False)
-    )
+    if times or truth:  # of a mounting the times have to be told
+        row["times within 1 s"] = bool(times) and all(
+            abs(float(said) - true) <= 1.0
+            for said, true in zip(times.groups() if times else (), facts["act"], strict=False)
+        )
     return row
 
 

@@ -1,0 +1,81 @@
+"""The reasons that the mounting adapter is taught, and how its own are checked."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from services.annotations import answers_mounting
+from training.demo.adapter import taught_reason, when
+from training.demo.annotate import annotation
+from training.demo.facts import facts
+from training.demo.figures import _reason
+from training.demo.plan import plan_clip
+from training.demo.references import reason_of
+
+SPAN = re.compile(r"from \d+\.\d s to \d+\.\d s", re.IGNORECASE)
+
+
+FEET = {"legs", "chest"}
+
+
+def without_feet(reason: str) -> str:
+    """The sentences in which neither is named, the last of three or of two."""
+    sentences = [part.rstrip(".") for part in reason.split(". ")]
+    return ". ".join(part for part in sentences if not FEET & set(part.split())) + "."
+
+
+@pytest.fixture(scope="module")
+def notes() -> list[dict[str, Any]]:
+    plans = [plan_clip(seed) for seed in range(60)]
+    return [{"facts": facts(plan, np.array([1.0])), "annotation": annotation(plan, "x.mp4")} for plan in plans]
+
+
+def test_only_of_a_mounting_the_times_are_taught(notes: list[dict[str, Any]]) -> None:
+    beginnings = set()
+    for note in notes:
+        told = without_feet(reason_of(note))
+        taught = taught_reason(note)
+        if note["facts"]["label"] == "mounting":
+            assert taught == told and SPAN.search(taught)
+            continue
+        assert taught.lower().split() == SPAN.sub("", told.lower()).replace(" .", ".").split()
+        assert all(part[0].isupper() for part in taught.split(". "))
+        beginnings.add(told[SPAN.search(told).start() - 2 :][:3])  # type: ignore[union-attr]
+    assert len(beginnings) > 2, "at a sentence's beginning, in its middle and at its end"
+
+
+def test_nothing_else_than_the_sentence_about_feet_is_left_out(notes: list[dict[str, Any]]) -> None:
+    left_out = 0
+    for note in notes:
+        taught = taught_reason(note)
+        assert not FEET & set(taught.replace(".", "").split())
+        assert taught.count(".") - 2 * len(SPAN.findall(taught)) in (1, 2) and taught.endswith(".")
+        left_out += bool(FEET & set(reason_of(note).split()))
+    assert left_out > 10
+
+
+def test_when_it_happens_is_asked_of_every_clip_and_is_no_answer_about_mounting(notes: list[dict[str, Any]]) -> None:
+    for note in notes:
+        asked, told = when(note)
+        assert told.text.lower().rstrip(".") in reason_of(note).lower()
+        assert not answers_mounting(asked, told)
+
+
+def said(one: dict[str, Any], start: float, end: float) -> str:
+    return f"One cow. From {start:.1f} s to {end:.1f} s it mounts.\nStatus: Mounting"
+
+
+def test_times_count_where_they_are_told_and_of_every_mounting(notes: list[dict[str, Any]]) -> None:
+    mounting = next(one for one in notes if one["facts"]["label"] == "mounting")
+    normal = next(one for one in notes if one["facts"]["label"] == "normal")
+    start, end = mounting["facts"]["act"]
+    assert _reason(said(mounting, start + 0.9, end - 0.9), mounting)["times within 1 s"]
+    assert not _reason(said(mounting, start + 1.2, end), mounting)["times within 1 s"]
+    assert not _reason("One cow mounts another.\nStatus: Mounting", mounting)["times within 1 s"]
+    assert "times within 1 s" not in _reason("One cow stands.\nStatus: Normal", normal)
+    start, end = normal["facts"]["act"]
+    assert not _reason(said(normal, start + 1.2, end), normal)["times within 1 s"]
