@@ -3,7 +3,7 @@
 The definition names what counts (any cattle, either sex, short and failed attempts) and what looks alike: without
 it the source's model argued true cases away because "both animals are cows". Descriptions of
 reference clips are data: quoted, one line, shortened, and stripped of anything that a chat template or the verdict's
-parser could take for structure.
+parser could take for structure, and of times, which say nothing about another video and were copied into its answer.
 """
 
 from __future__ import annotations
@@ -25,14 +25,24 @@ DESCRIPTION_LIMIT = 320
 """Characters of a reference description that are shown; longer ones end in an ellipsis."""
 
 _MARKUP = re.compile(r"<[^<>]{0,80}>")
+_TIME = r"(?:\d+(?::\d+)+|\d+(?:\.\d+)?\s?s(?:ec(?:onds?)?)?)\b"
+_SPAN = re.compile(rf"\s*\b(from|between)\s+{_TIME}\s+(?:to|and)\s+{_TIME}(\s+\w)?", re.IGNORECASE)
 _STATUS = re.compile(r"\b(status|answer)\s*[:：]", re.IGNORECASE)
 
 
 def quoted(description: str) -> str:
-    """One harmless line of ``description``: no markup, no quotes, no ``Status:``, at most DESCRIPTION_LIMIT long."""
+    """One harmless line of ``description``: no markup, no quotes, no ``Status:``, no stretch of time, at most
+    DESCRIPTION_LIMIT long."""
     text = _STATUS.sub(r"\1", _MARKUP.sub(" ", description))
+    text = _SPAN.sub(_without_times, text)
     text = " ".join(text.replace('"', "'").replace("<", " ").replace(">", " ").split())
     return text if len(text) <= DESCRIPTION_LIMIT else text[: DESCRIPTION_LIMIT - 1].rstrip() + "…"
+
+
+def _without_times(span: re.Match[str]) -> str:
+    """What follows the span, as a sentence's beginning where the span was one."""
+    after = span[2] or ""
+    return after.upper() if span[1][0].isupper() else after
 
 
 def context(mode: RetrievalMode, shown: Sequence[Hit]) -> str:

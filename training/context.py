@@ -49,8 +49,8 @@ class Cases:
 
     @property
     def digest(self) -> str:
-        """Of the references and their vectors: what decides which cases are drawn."""
-        known = sorted(s.digest for found in self._by_label.values() for s in found)
+        """Of the references, their reasons and their vectors: what decides which cases are drawn and how they read."""
+        known = sorted((s.digest, s.reason) for found in self._by_label.values() for s in found)
         placed = (self._vectors or {}).items()
         return digest_of([known, sorted((key, hashlib.sha256(vector.tobytes()).hexdigest()) for key, vector in placed)])
 

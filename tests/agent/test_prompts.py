@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +33,22 @@ def test_off_and_an_empty_library_leave_the_plain_question() -> None:
     plain = prompts.mounting_question("off")
     assert prompts.mounting_question("contrastive", ()) == plain
     assert prompts.mounting_question("off", (hit("mounting", "secret"),)) == plain
+
+
+@pytest.mark.parametrize(
+    ("description", "shown"),
+    [
+        ("Two cows at night. From 1.0 s to 5.5 s the brown cow mounts.", "Two cows at night. The brown cow mounts."),
+        ("Two cows are visible, and from 1.0 s to 5.5 s one mounts.", "Two cows are visible, and one mounts."),
+        ("A cow rests its chin on another from 2 s to 12 s.", "A cow rests its chin on another."),
+        ("From 0:03 to 0:07 it rises.", "It rises."),
+        ("It rises between 3 seconds and 5 sec, twice.", "It rises, twice."),
+        ("It walks from 2 to 5 others.", "It walks from 2 to 5 others."),
+    ],
+)
+def test_another_videos_times_are_not_shown(description: str, shown: str) -> None:
+    """They say nothing about this video, and models copy them into their answer."""
+    assert f'"{shown}"' in prompts.context("nearest", (hit("mounting", description),))
 
 
 @given(st.text(max_size=2000))
