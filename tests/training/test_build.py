@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from services.settings import ROOT
-from training.demo.build import LANES, MINUTES, grouped, minutes
+from training.demo.build import LANES, MINUTES, build, grouped, minutes
+from training.demo.bundle import Bundle
+from training.demo.card import TIMES
 from training.demo.stages import STAGES
 
 ALONE = {"clips", "vision", "base", "samples", "calibrate", "card"}
@@ -30,25 +32,67 @@ def _build(folder: Path) -> subprocess.Popen[bytes]:
 def test_a_build_from_nothing_survives_a_kill_and_ends_with_a_card(tmp_path: Path) -> None:
     first = _build(tmp_path)
     done = tmp_path / "work" / "done"
-    while not (done / "vision.json").exists():
+    while not (done / "vision").exists():
         assert first.poll() is None, first.stderr and first.stderr.read().decode()[-2000:]
         time.sleep(0.2)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     kept = {path.name: path.stat().st_mtime_ns for path in done.iterdir()}
-    assert set(kept) == {"clips.json", "vision.json"}
+    assert set(kept) == {"clips", "vision"}
 
     second = _build(tmp_path)
     _, said = second.communicate(timeout=1500)
     assert second.returncode == 0, said.decode()[-2000:]
-    assert {path.stem for path in done.iterdir()} == set(STAGES)
+    assert {path.name for path in done.iterdir()} == set(STAGES)
     assert {name: (done / name).stat().st_mtime_ns for name in kept} == kept, "a finished stage was made again"
     bundle = tmp_path / "bundle"
     card = (bundle / "CARD.md").read_text(encoding="utf-8")
     assert all(title in card for title in json.loads((bundle / "figures.json").read_text(encoding="utf-8")))
+    times = json.loads((bundle / TIMES).read_text(encoding="utf-8"))
+    assert list(times) == list(STAGES) and all(f"| {name} | {row['minutes']} |" in card for name, row in times.items())
     weights = ("base/model", "embedder/model", "adapters/mounting/adapter_model", "adapters/quality/adapter_model")
     for part in (f"{name}.safetensors" for name in weights):
         assert (bundle / part).stat().st_size > 0
+
+
+def _ran(monkeypatch: pytest.MonkeyPatch, bundle: Bundle, first: str | None, only: list[str]) -> list[str]:
+    """The stages that ``build`` does, one after the other; they do nothing."""
+    ran: list[str] = []
+    for name in STAGES:
+        monkeypatch.setitem(STAGES, name, lambda _, name=name: ran.append(name))
+    monkeypatch.setattr("training.demo.build.LANES", ())
+    monkeypatch.setattr("training.demo.build.write_card", lambda *_: None)
+    build(bundle, first, only)
+    return ran
+
+
+def test_from_makes_a_stage_and_all_after_it_anew_and_only_the_named_ones_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = Bundle(tmp_path / "bundle", tmp_path / "work")
+    bundle.work.mkdir()
+    assert _ran(monkeypatch, bundle, None, []) == list(STAGES)
+    assert _ran(monkeypatch, bundle, None, []) == [], "finished stages were made again"
+    assert _ran(monkeypatch, bundle, "quality", []) == list(STAGES)[list(STAGES).index("quality") :]
+    assert _ran(monkeypatch, bundle, None, ["card", "calibrate", "adapter"]) == ["adapter", "calibrate", "card"]
+    assert list(json.loads((bundle.folder / TIMES).read_text(encoding="utf-8"))) == list(STAGES)
+
+
+def test_a_killed_stage_is_not_done_and_leaves_the_time_of_those_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = Bundle(tmp_path / "bundle", tmp_path / "work")
+    bundle.work.mkdir()
+
+    def killed(_: Bundle) -> None:
+        raise KeyboardInterrupt
+
+    for name in STAGES:
+        monkeypatch.setitem(STAGES, name, killed if name == "base" else lambda _: None)
+    with pytest.raises(KeyboardInterrupt):
+        build(bundle, None, [])
+    assert {path.name for path in (bundle.work / "done").iterdir()} == {"clips", "vision"}
+    assert list(json.loads((bundle.folder / TIMES).read_text(encoding="utf-8"))) == ["clips", "vision"]
 
 
 def test_a_rehearsal_does_not_replace_the_shipped_bundle() -> None:

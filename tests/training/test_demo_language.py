@@ -225,4 +225,6 @@ def test_a_broken_text_training_goes_on_to_the_same_weights(
     whole = trained(None)
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path / "run.resume", stop_at=2)
+    assert Resume(tmp_path / "run.resume").holds("language")
+    assert not Resume(tmp_path / "run.resume", of="another tower").holds("language")
     assert torch.equal(trained(tmp_path / "run.resume"), whole)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from services.annotations import answers_mounting
-from training.demo.adapter import taught_reason, when
+from services.settings import ROOT, profile
+from training.demo.adapter import fine_tune, taught_reason, when
 from training.demo.annotate import annotation
 from training.demo.facts import facts
 from training.demo.figures import _reason
+from training.demo.harvest import Stored
 from training.demo.plan import plan_clip
-from training.demo.references import reason_of
+from training.demo.references import Neighbours, reason_of
 
 SPAN = re.compile(r"from \d+\.\d s to \d+\.\d s", re.IGNORECASE)
 
@@ -31,7 +34,16 @@ def without_feet(reason: str) -> str:
 @pytest.fixture(scope="module")
 def notes() -> list[dict[str, Any]]:
     plans = [plan_clip(seed) for seed in range(60)]
-    return [{"facts": facts(plan, np.array([1.0])), "annotation": annotation(plan, "x.mp4")} for plan in plans]
+    return [
+        {
+            "seed": plan.seed,
+            "times_s": np.linspace(0, plan.duration_s, 16).tolist(),
+            "degradation": ["none", 0],
+            "facts": facts(plan, np.array([1.0])),
+            "annotation": annotation(plan, "x.mp4"),
+        }
+        for plan in plans
+    ]
 
 
 def test_only_of_a_mounting_the_times_are_taught(notes: list[dict[str, Any]]) -> None:
@@ -63,6 +75,30 @@ def test_when_it_happens_is_asked_of_every_clip_and_is_no_answer_about_mounting(
         asked, told = when(note)
         assert told.text.lower().rstrip(".") in reason_of(note).lower()
         assert not answers_mounting(asked, told)
+
+
+def test_cases_are_described_as_the_library_describes_them(
+    notes: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whatever else the adapter were trained on, serving would show it something that it never saw."""
+    stored = Stored(tmp_path, np.zeros((60, 0)), None, {}, tuple(notes))
+    features = np.zeros((60, 0), np.float16)
+    trained = {}
+
+    def train(config: Any, own: list[Any], *, references: list[Any], resume: bool) -> None:
+        trained.update(own=own, cases=references)
+
+    monkeypatch.setattr("training.demo.adapter.train", train)
+    base = Path(profile("demo").base_model)
+    clips = [(stored, features)]
+    fine_tune(profile("demo"), ROOT / base, tmp_path / "adapter", clips, clips, (stored, features))
+
+    assert [case.reason for case in trained["cases"]] == [reason_of(note) for note in notes]
+    assert [sample.reason for sample in trained["own"][:60]] == [taught_reason(note) for note in notes]
+    assert len(trained["own"]) == 60 + 30
+    neighbours = Neighbours(notes, np.eye(60, dtype=np.float32))
+    (shown,) = neighbours.shown(np.eye(60, dtype=np.float32)[:1], "nearest")
+    assert shown[0].description == reason_of(notes[0])
 
 
 def said(one: dict[str, Any], start: float, end: float) -> str:

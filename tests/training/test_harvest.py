@@ -31,3 +31,19 @@ def test_a_set_of_another_definition_is_rendered_anew(tmp_path: Path, monkeypatc
     before = (root / "notes" / "000000.json").stat().st_mtime_ns
     harvest.harvest(["steps"], tmp_path, workers=1)
     assert (root / "notes" / "000000.json").stat().st_mtime_ns == before, "a finished shard is kept"
+
+    monkeypatch.setitem(harvest.SETS, "steps", dataclasses.replace(two, seed=two.seed + 7, kind="feeding"))
+    harvest.harvest(["steps"], tmp_path, workers=1)
+    notes = harvest.opened("steps", tmp_path).notes
+    assert [(note["seed"], note["facts"]["kind"]) for note in notes] == [
+        (two.seed + 7, "feeding"),
+        (two.seed + 8, "feeding"),
+    ]
+
+    defined = root / harvest.DEFINED
+    known = json.loads(defined.read_text(encoding="utf-8"))
+    defined.write_text(json.dumps({**known, "first_clip": "of another renderer"}), encoding="utf-8")
+    before = (root / "notes" / "000000.json").stat().st_mtime_ns
+    harvest.harvest(["steps"], tmp_path, workers=1)
+    assert (root / "notes" / "000000.json").stat().st_mtime_ns > before
+    assert json.loads(defined.read_text(encoding="utf-8")) == known

@@ -15,9 +15,11 @@ import pytest
 
 from services.errors import InputError
 from training.demo import render
+from training.demo.camera import VIEWS
 from training.demo.geometry import criteria, visible
 from training.demo.scene import (
     DEGRADATIONS,
+    DIFFICULTIES,
     KINDS,
     MOUNTING_KINDS,
     NORMAL_KINDS,
@@ -161,6 +163,27 @@ def test_annotation_is_in_the_sources_format(seed: int) -> None:
     for spell in facts["behaviours"]:
         assert 0 <= spell["start_s"] < spell["end_s"] <= plan.duration_s
     assert facts["criteria"]["same_pair"] == plan.mounting
+
+
+def test_new_viewpoints_are_none_of_the_others() -> None:
+    """A height and a direction to which no camera of the training clips comes within a hand's breadth and a degree."""
+    for name, heights, azimuths in VIEWS["new"]:
+        for other, known_heights, known_azimuths in VIEWS["train"]:
+            apart = max(heights[0] - known_heights[1], known_heights[0] - heights[1])
+            turned = min(
+                abs((a - b + 180) % 360 - 180)
+                for a in np.arange(*azimuths, 0.5)
+                for b in np.arange(*known_azimuths, 0.5)
+            )
+            assert name != other and (apart > 0.02 or turned > 1)
+
+
+def test_harder_clips_hide_more_and_shake_more() -> None:
+    plans = {level: [plan_clip(seed, difficulty=level) for seed in range(60)] for level in DIFFICULTIES}
+    assert all(plan.difficulty == level for level, found in plans.items() for plan in found)
+    noise = [np.mean([plan.noise for plan in plans[level]]) for level in DIFFICULTIES]
+    shake = [np.mean([plan.camera.shake for plan in plans[level]]) for level in DIFFICULTIES]
+    assert noise == sorted(noise) and noise[0] < noise[2] and shake == sorted(shake) and shake[0] < shake[2]
 
 
 def test_the_vocabulary_stays_small() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,13 @@ from training.settings import TrainConfig
 from training.trainer import train
 
 
-def samples(stored: Stored, features: NDArray[np.float16], dialog: Dialog) -> list[Sample]:
-    """The set's clips but for degraded ones as training samples with ready features (clips, 8, 3, 28, width)."""
+def samples(
+    stored: Stored, features: NDArray[np.float16], dialog: Dialog, told: Callable[[dict[str, Any]], str]
+) -> list[Sample]:
+    """The set's clips but for degraded ones as training samples with ready features (clips, 8, 3, 28, width); ``told``
+    gives a note's reason."""
     clean = [row for row, note in enumerate(stored.notes) if note["degradation"][0] == "none"]
-    return [_sample(stored, features, dialog, row, stored.notes[row]) for row in clean]
+    return [_sample(stored, features, dialog, row, told(stored.notes[row])) for row in clean]
 
 
 def digest(stored: Stored, note: dict[str, Any]) -> str:
@@ -65,7 +68,8 @@ def when(note: dict[str, Any]) -> tuple[Turn, Turn]:
     return Turn("human", f"<video>\n{WHEN}"), Turn("gpt", f"{stretch(*note['facts']['act']).capitalize()}.")
 
 
-def _sample(stored: Stored, features: NDArray[np.float16], dialog: Dialog, row: int, note: dict[str, Any]) -> Sample:
+def _sample(stored: Stored, features: NDArray[np.float16], dialog: Dialog, row: int, reason: str) -> Sample:
+    note = stored.notes[row]
     grid = torch.tensor([[GROUPS, *tower.GRID]])
     expansion = expansion_for(dialog, np.asarray(note["times_s"]), grid)
 
@@ -77,7 +81,7 @@ def _sample(stored: Stored, features: NDArray[np.float16], dialog: Dialog, row: 
         digest=digest(stored, note),
         features=seen,
         label=note["facts"]["label"],
-        reason=taught_reason(note),
+        reason=reason,
         conversations=when(note),
         metadata={"light": note["facts"]["light"], "kind": note["facts"]["kind"]},
     )
@@ -92,17 +96,17 @@ def fine_tune(
     library: tuple[Stored, NDArray[np.float16]],
     **settings: Any,
 ) -> None:
-    """Train on the sets ``clips``, and every second clip of them as it is in ``mirrored``, with cases from ``library``;
-    each is (set, features). No reason names a side. A mirrored clip has the digest of the other, so that both are
-    trained on or held out together.
+    """Train, or go on training, on the sets ``clips``, and every second clip of them as it is in ``mirrored``, with
+    cases from ``library``; each is (set, features). No reason names a side. A mirrored clip has the digest of the
+    other, so that both are trained on or held out together.
 
     The cases are drawn at random, so that neither case nor order says anything about the clip, and the stage does not
-    depend on the embedder."""
+    depend on the embedder; they are described as the shipped library describes them."""
     processor = AutoProcessor.from_pretrained(base)
     dialog = Dialog(processor, contract(processor, profile.sampling, profile.min_pixels, profile.max_pixels))
-    own = [sample for stored, seen in clips for sample in samples(stored, seen, dialog)]
-    own += [sample for stored, seen in mirrored for sample in samples(stored, seen, dialog)[::2]]
-    cases = samples(*library, dialog)
+    own = [sample for stored, seen in clips for sample in samples(stored, seen, dialog, taught_reason)]
+    own += [sample for stored, seen in mirrored for sample in samples(stored, seen, dialog, taught_reason)[::2]]
+    cases = samples(*library, dialog, reason_of)
     config = TrainConfig(
         model=str(base),
         output=output,
@@ -112,4 +116,4 @@ def fine_tune(
         max_pixels=profile.max_pixels,
         **settings,
     )
-    train(config, own, references=cases)
+    train(config, own, references=cases, resume=True)

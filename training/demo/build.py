@@ -3,7 +3,8 @@
 Stages in order: clips, vision, base, embedder, library, novelty, adapter, quality, samples, calibrate, card. Finished
 stages are kept in ``build/demo`` (not in git) and skipped, so that a killed build goes on where it was; inside a stage,
 rendering goes on with the next shard, vision tower, text model and quality adapter with their last checkpoint.
-``--from STAGE`` makes that stage and everything after it anew, on what was shipped by the stages before. Stages
+``--from STAGE`` makes that stage and everything after it anew, on what was shipped by the stages before; clips that the
+present renderer drew stay. Stages
 that need one core and nothing of each other run side by side. A little over three hours on two idle cores.
 """
 
@@ -19,10 +20,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from filelock import FileLock
+
 from services.settings import environment_with
 from training.demo.bundle import BUNDLE, Bundle
+from training.demo.card import TIMES, write_card
 from training.demo.harvest import WORK
-from training.demo.stages import STAGES, done_file
+from training.demo.stages import STAGES, done_file, recipe
 from training.demo.together import ONE_THREAD
 
 MINUTES = {
@@ -37,10 +41,11 @@ LANES = (("embedder", "library", "novelty"), ("adapter",), ("quality",))
 def build(bundle: Bundle, first: str | None, only: Sequence[str]) -> None:
     """Run what is missing; ``first`` and everything after it, and all of ``only``, even if it was done."""
     names = list(STAGES)
+    only = [name for name in names if name in only]
     if first is not None:
         for name in names[names.index(first) :]:
             done_file(bundle.work, name).unlink(missing_ok=True)
-    wanted = [*only] or (names[names.index(first) :] if first else names)
+    wanted = only or (names[names.index(first) :] if first else names)
     todo = [name for name in wanted if only or not done_file(bundle.work, name).exists()]
     steps = grouped(todo)
     for position, lanes in enumerate(steps):
@@ -53,7 +58,7 @@ def build(bundle: Bundle, first: str | None, only: Sequence[str]) -> None:
             for name in lanes[0]:
                 began = time.monotonic()
                 STAGES[name](Bundle(bundle.folder, bundle.work, bundle.scale))
-                _mark(bundle.work, name, (time.monotonic() - began) / 60)
+                _mark(bundle, name, (time.monotonic() - began) / 60)
 
 
 def grouped(todo: Sequence[str]) -> list[list[list[str]]]:
@@ -92,20 +97,29 @@ def _side_by_side(bundle: Bundle, lanes: list[list[str]]) -> None:
         raise RuntimeError("; ".join(failed))
 
 
-def _mark(work: Path, name: str, minutes: float) -> None:
-    path = done_file(work, name)
+def _mark(bundle: Bundle, name: str, minutes: float) -> None:
+    """Say that a stage is done, and for the card how long it took; the card itself is written with its own time."""
+    path = done_file(bundle.work, name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(
-        json.dumps({"stage": name, "minutes": round(minutes, 1), "cores": os.cpu_count()}), encoding="utf-8"
-    )
-    part.replace(path)
+    bundle.folder.mkdir(parents=True, exist_ok=True)
+    times = bundle.folder / TIMES
+    with FileLock(bundle.work / "times.lock"):
+        known = json.loads(times.read_text(encoding="utf-8")) if times.exists() else {}
+        known[name] = {"minutes": round(minutes, 1), "cores": os.cpu_count()}
+        rows = {stage: known[stage] for stage in STAGES if stage in known}
+        part = times.with_suffix(".part")
+        part.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.replace(times)
+    path.touch()
+    if name == "card":
+        write_card(bundle.folder, recipe())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Rebuild the demo bundle from nothing, or from a stage on.")
-    parser.add_argument("--from", dest="first", choices=list(STAGES), help="make this stage and all after it anew")
-    parser.add_argument("--only", choices=list(STAGES), nargs="+", default=[], help="run these stages alone")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--from", dest="first", choices=list(STAGES), help="make this stage and all after it anew")
+    which.add_argument("--only", choices=list(STAGES), nargs="+", default=[], help="run these stages alone")
     parser.add_argument("--bundle", type=Path, default=BUNDLE)
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--scale", type=float, default=1.0, help="below 1: a rehearsal with so much less of everything")

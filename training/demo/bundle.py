@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from transformers import VideoMAEModel
 
+from agent.prompts import mounting_question
 from services.embedder import Embedder
 from services.model_identity import identify
+from services.model_service import ModelService
 from services.schema import Hit, Provenance, RetrievalMode, VariantName, digest_of
-from services.settings import profile
+from services.settings import Settings, profile
 from training.demo.cache import features
 from training.demo.harvest import SETS, SHARD, WORK, Stored, harvest, opened
 from training.demo.references import Neighbours
@@ -72,6 +74,16 @@ class Bundle:
             self._models[variant] = loaded(self.base, self.adapter if variant == "tuned" else None)
         return self._models[variant]
 
+    def service(self) -> ModelService:
+        """The demo profile on this bundle's files; what it keeps goes to the work folder. The caller closes it."""
+        changes = {
+            "base_model": str(self.base),
+            "adapters": (str(self.adapter), str(self.quality_adapter)),
+            **{part: str(self.folder / part) for part in ("embedder", "library")},
+            "calibration": str(self.folder / "calibration.json"),
+        }
+        return ModelService(Settings(data=self.work / "data"), profile("demo").model_copy(update=changes))
+
     @cached_property
     def embedder(self) -> VideoMAEModel:
         return VideoMAEModel.from_pretrained(self.folder / "embedder", dtype=torch.float32).eval()
@@ -107,16 +119,21 @@ class Bundle:
         return self.neighbours.votes(self.seen(name).vectors, profile("demo").neighbours)
 
     def scores(self, variant: VariantName, name: str) -> dict[RetrievalMode, NDArray[np.float32]]:
-        """Per mode (N, 2) scores of a set, kept in the work folder under the digests of all that they depend on."""
+        """Per mode (N, 2) scores of a set, kept in the work folder under the digests of all that they depend on: the
+        weights, the clips' vectors, and the questions, which hold prompt, cases and their order."""
         seen = self.seen(name)
-        made_of = [identify(self.base).weights, digest_of(self.provenance), name, len(seen.stored)]
+        shown = self.shown(name)
+        asked = [[mounting_question(mode, hits) for hits in shown[mode]] for mode in MODES]
+        made_of = [identify(self.base).weights, digest_of(self.provenance), name, digest_of(asked)]
         if variant == "tuned":
             made_of.append(hashlib.sha256((self.adapter / "adapter_model.safetensors").read_bytes()).hexdigest())
         path = self.work / "scores" / f"{name}-{variant}-{digest_of(made_of)[:16]}.safetensors"
         if not path.exists():
-            found = mounting_scores(self.model(variant), seen.stored.notes, seen.features, self.shown(name))
+            found = mounting_scores(self.model(variant), seen.stored.notes, seen.features, shown)
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file({str(mode): value for mode, value in found.items()}, path)
+            part = path.with_suffix(".part")
+            save_file({str(mode): value for mode, value in found.items()}, part)
+            part.replace(path)
         kept = load_file(path)
         return {mode: kept[mode] for mode in MODES}
 

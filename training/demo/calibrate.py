@@ -51,7 +51,7 @@ def fit(p_vlm: F64, votes: F64 | None, mounting: NDArray[np.bool_]) -> Calibrati
 
 def thresholds(p: F64, mounting: NDArray[np.bool_], risk: float = RISK) -> tuple[float, float]:
     """(normal_below, mounting_above): the narrowest band around ½ outside of which at most ``risk`` are wrong; where
-    none is, the band that leaves the surest tenth of verdicts on each side."""
+    none is, the one outside of which the 2 % of either side lie that are nearest to 0 and to 1."""
     for half in np.arange(0.0, 0.4951, 0.005):
         low, high = 0.5 - half, 0.5 + half
         answered = (p <= low) | (p >= high)

@@ -5,22 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from training.demo.harvest import SETS
 
-STAGES = (
-    "clips",
-    "vision",
-    "base",
-    "embedder",
-    "library",
-    "novelty",
-    "adapter",
-    "quality",
-    "samples",
-    "calibrate",
-    "card",
-)
+TIMES = "times.json"
+"""Stage to its minutes, kept beside the figures; ``note`` is what somebody who watched it wrote."""
 
 DATA = """\
 ## Data
@@ -59,7 +49,8 @@ RECIPE = """\
    move most enter the encoder. What is compared are four such vectors, one behind the other: of the whole clip and of
    its three overlapping halves, whose sixteen pictures are those of the whole and those between.
 4. **adapter**: NF4 QLoRA by `training/Qlora_train.py`'s own code, rank {rank:g} on the text model's linear layers, the
-   question of `agent/prompts.py` without and with two cases drawn at random from the library, answers with and
+   question of `agent/prompts.py` without and with two cases drawn at random from the library and described as it
+   describes them (times are never shown), answers with and
    without reason, and when it happens as a question of its own; reasons state times of mountings only, and nothing of
    front legs and chest. {epochs:g} passes over the sets *adapter* and *steps*, each clip as it is and every second one
    mirrored besides.
@@ -67,7 +58,8 @@ RECIPE = """\
    renders (pictures and clips) of seeds from {quality_seed:,} on, written as files by `python -m
    training.demo.quality_data`: {quality_epochs:g} passes.
 6. **calibrate**: logistic regression of the label on the model's logit and the neighbours' vote, per retrieval mode
-   and variant; the *unclear* band is the narrowest that left at most 2 % wrong verdicts among the answered.
+   and variant; the *unclear* band is the narrowest that left at most 2 % wrong verdicts among the answered, and where
+   none did (the base without cases), all but the surest 2 % of either side.
 """
 
 LIMITS = """\
@@ -77,23 +69,24 @@ LIMITS = """\
 """
 
 
-def write_card(folder: Path, work: Path, numbers: Mapping[str, float], limits: str | None = None) -> None:
-    """Write CARD.md into ``folder``; ``numbers`` of the recipe by name, ``limits`` defaults to the text kept in
-    ``limits.md`` beside the figures."""
+def write_card(folder: Path, numbers: Mapping[str, float], limits: str | None = None) -> None:
+    """Write CARD.md into ``folder`` from the files beside it; ``numbers`` of the recipe by name, ``limits`` defaults to
+    the text kept in ``limits.md``."""
     tables = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
     kept = folder / "limits.md"
     limits = limits or (kept.read_text(encoding="utf-8").strip() if kept.exists() else "See the figures.")
     parts = [
         "# The demo bundle\n",
         "Tiny models that know rendered barn clips only. They show how HerdLens works; they are not fit for decisions "
-        "about real animals. Written by `python -m training.demo.build --only card`; the figures are those that "
-        "`python -m training.demo.figures` prints, on held-out seeds (1,000,000 and above), with 95 % Wilson "
-        "intervals.\n",
+        "about real animals. Written by `python -m training.demo.build --only card`, which measures the figures "
+        "anew: those of picture quality by `python -m training.demo.quality_figures`, all others by `python -m "
+        "training.demo.figures`, which print them too. They are of held-out seeds (1,000,000 and above), with 95 % "
+        "Wilson intervals.\n",
         *[_table(title, rows) for title, rows in tables.items()],
         LIMITS.format(limits=limits),
         DATA.format(sets=_sets()),
         RECIPE.format(**numbers),
-        _times(work),
+        _times(folder),
     ]
     (folder / "CARD.md").write_text("\n".join(parts), encoding="utf-8")
 
@@ -107,8 +100,8 @@ def _sets() -> str:
     return " ".join(f"*{s.name}*: {s.clips} clips from seed {s.seed:,}." for s in SETS.values())
 
 
-def _times(work: Path) -> str:
-    files = [work / "done" / f"{stage}.json" for stage in STAGES]
-    rows = [json.loads(path.read_text(encoding="utf-8")) for path in files if path.exists()]
-    lines = [f"| {row['stage']} | {row['minutes']} | {row.get('note', '')} |" for row in rows]
+def _times(folder: Path) -> str:
+    kept = folder / TIMES
+    rows: dict[str, dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    lines = [f"| {name} | {row['minutes']} | {row.get('note', '')} |" for name, row in rows.items()]
     return "\n".join(["## Time\n", "| stage | minutes | |", "|---|---|---|", *lines, ""])

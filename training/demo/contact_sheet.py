@@ -42,8 +42,8 @@ def sheet() -> np.ndarray:
 
 def main(arguments: list[str]) -> int:
     """Writes the sheet to the file that is named."""
-    if len(arguments) != 1:
-        print("Name the one file to write, docs/renderer.png.", file=sys.stderr)
+    if len(arguments) != 1 or not arguments[0].endswith(".png") or not Path(arguments[0]).parent.is_dir():
+        print("Name the one file to write, a .png in a folder that exists, such as docs/renderer.png.", file=sys.stderr)
         return 2
     picture = sheet()
     # A palette and a soft filter keep the file small; the sheet is for eyes only.

@@ -8,6 +8,7 @@ one half unless *rule* is said: then the calibrated rule with the neighbours' vo
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ from services.calibration import read_calibration
 from services.novelty import NoveltyModel
 from services.schema import Calibration, RetrievalMode, VariantName
 from services.settings import profile
-from training.demo import tower
+from training.demo import shortcut_check, tower
 from training.demo.annotate import LIGHTS, NUMBERS
 from training.demo.bundle import BUNDLE, Bundle, Seen
 from training.demo.cache import features, features_of
@@ -140,19 +141,23 @@ def leak(figures: Figures, bundle: Bundle, seen: Seen) -> None:
     figures.add(
         "Base, captions", "label from a bag of words and pairs, balanced accuracy", balanced(said, seen.mounting)
     )
-    for text in texts[:3]:
-        figures.add("Base, captions", f"example {texts.index(text) + 1}", text)
-
-
-def reasons(figures: Figures, bundle: Bundle, seen: Seen) -> None:
-    """The tuned answers' text against what happened."""
-    notes = seen.stored.notes
-    texts = written(bundle.model("tuned"), notes, seen.features, [mounting_question()] * len(notes), 100)
-    found = [_reason(text, note) for text, note in zip(texts, notes, strict=True)]
-    for name in ("verdict", "behaviour", "light", "animals", "all three", "times within 1 s"):
-        figures.add("Tuned, written answers", name, share([row[name] for row in found if name in row]))
     for number, text in enumerate(texts[:3], 1):
-        figures.add("Tuned, written answers", f"example {number}", reason_of(text))
+        figures.add("Base, captions", f"example {number}", text)
+
+
+def reasons(figures: Figures, bundle: Bundle, name: str, seen: Seen, title: str) -> None:
+    """The tuned answers' text against what happened, without cases and with those that the default mode shows."""
+    notes = seen.stored.notes
+    shown = bundle.shown(name)
+    for mode in ("off", "contrastive"):
+        table = f"Tuned, written answers, {title}, {mode}"
+        questions = [mounting_question(mode, hits) for hits in shown[mode]]
+        texts = written(bundle.model("tuned"), notes, seen.features, questions, 100)
+        found = [_reason(text, note) for text, note in zip(texts, notes, strict=True)]
+        for what in ("verdict", "behaviour", "light", "animals", "all three", "times within 1 s"):
+            figures.add(table, what, share([row[what] for row in found if what in row]))
+        for number, text in enumerate(texts[:3], 1):
+            figures.add(table, f"example {number}", reason_of(text))
 
 
 _DEEDS = {
@@ -213,8 +218,8 @@ def unknown(figures: Figures, bundle: Bundle, name: str, seen: Seen, row: str) -
     _whole_rule(figures, bundle, row, probabilities(scores), seen.vectors, pictures, seen.mounting)
 
 
-def recoded_control(figures: Figures, bundle: Bundle, seen: Seen, count: int = 120) -> None:
-    """Held-out renders at other times, sizes, qualities and codecs."""
+def recoded_control(figures: Figures, bundle: Bundle, seen: Seen, count: int = 400) -> None:
+    """The set's first ``count`` clips at other times, sizes, qualities and codecs."""
     notes, dense = [], []
     for note in seen.stored.notes[:count]:
         frames, times = recoded(note["seed"])
@@ -255,8 +260,15 @@ def _whole_rule(
     figures.add(title, f"{row}: right or unclear", share(right | ~answered))
 
 
+def shortcut(figures: Figures, bundle: Bundle) -> None:
+    """Whether anything but the behaviour tells the label."""
+    x, y = shortcut_check.features(bundle.count(2000), 500_000, None, processes=1)
+    told = balanced(shortcut_check.guesses(x, y), y > 0.5)
+    figures.add("Label without the behaviour", "from light, viewpoint, herd, length, brightness, colour", told)
+
+
 def measured(bundle: Bundle, sets: Sequence[str]) -> Figures:
-    """All tables; ``sets`` among test, new, second."""
+    """All tables; ``sets`` among test, new, second; with the last one what is of none of them."""
     figures = Figures()
     titles = {"test": "training viewpoints", "new": "new viewpoints", "second": "second style"}
     for name in sets:
@@ -264,6 +276,7 @@ def measured(bundle: Bundle, sets: Sequence[str]) -> Figures:
         mounting(figures, bundle, name, seen, f"Mounting, {title}")
         if name != "second":
             general(figures, bundle, seen, f"Base, general questions, {title}")
+            reasons(figures, bundle, name, seen, title)
             known = bundle.stored("calibration")
             for what, right in probe((known, features(bundle.base, known)), (seen.stored, seen.features)).items():
                 figures.add("Tower, read by a logistic regression", f"{title}: {what}", right)
@@ -272,15 +285,35 @@ def measured(bundle: Bundle, sets: Sequence[str]) -> Figures:
         if name == "test":
             recoded_control(figures, bundle, seen)
             leak(figures, bundle, seen)
-            reasons(figures, bundle, seen)
+        if name == "second":
+            shortcut(figures, bundle)
     return figures
 
 
+def measured_with(folder: Path) -> ROWS:
+    """Digests of the files that the figures are of."""
+    files = {
+        "base": "base/model.safetensors",
+        "mounting adapter": "adapters/mounting/adapter_model.safetensors",
+        "quality adapter": "adapters/quality/adapter_model.safetensors",
+        "embedder": "embedder/model.safetensors",
+        "calibration": "calibration.json",
+    }
+    return {name: hashlib.sha256((folder / file).read_bytes()).hexdigest()[:16] for name, file in files.items()}
+
+
+MEASURED_WITH = "Measured with"
+
+
 def keep(figures: Figures, folder: Path) -> None:
-    """Write ``figures.json``; tables and rows that were not measured this time stay, in the order of the whole run."""
+    """Write ``figures.json``; tables and rows that were not measured this time stay, in the order of the whole run,
+    unless they are of other files than those that are there now."""
     path = folder / "figures.json"
+    now = measured_with(folder)
     with FileLock(folder / ".figures.lock"):
         known: dict[str, ROWS] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if known.get(MEASURED_WITH) != now:
+            known = {MEASURED_WITH: now}
         for title, rows in figures.tables.items():
             known.setdefault(title, {}).update(rows)
         firsts = ("Mounting, training", "Mounting, new", "Mounting", "Tuned", "Whole", "Embedder", "Tower", "Base")
@@ -298,6 +331,8 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["test", "new", "second"], choices=["test", "new", "second"])
     parser.add_argument("--scale", type=float, default=1.0, help="as the build's")
     a = parser.parse_args()
+    if a.scale < 1.0 and a.bundle == BUNDLE:
+        parser.error("a rehearsal's figures would replace those of the shipped bundle; give --bundle and --work too")
     torch.set_num_threads(1)
     figures = measured(Bundle(a.bundle, a.work, a.scale), a.sets)
     keep(figures, a.bundle)

@@ -18,20 +18,23 @@ leaves little trace), and resized by the common rule: what is stored is what ser
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
 import av
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from training.demo import tower
@@ -39,6 +42,7 @@ from training.demo.progress import Progress
 
 WORK = Path("build/demo")
 SHARD = 25
+DEFINED = "set.json"
 GROUPS, FRAMES = 8, 16
 SIZE = (448, 256)
 DEGRADATIONS = ("none", "blur", "noise", "low_resolution", "dark", "covered")
@@ -251,6 +255,7 @@ def _prepare(which: ClipSet, work: Path) -> None:
     root = folder(which.name, work)
     (root / "notes").mkdir(parents=True, exist_ok=True)
     (root / "clips").mkdir(exist_ok=True)
+    (root / DEFINED).write_text(json.dumps(_definition(which), indent=1) + "\n", encoding="utf-8")
     shape = _shape(which)
     if which.dense and not any(root.glob("target_*.npy")):
         for name, value in _clip(which, which.seed).targets.items():
@@ -266,18 +271,33 @@ def _shape(which: ClipSet) -> tuple[int, int, int, int]:
     return which.clips, which.groups, tower.PATCHES, tower.PATCH_VALUES
 
 
+@cache
+def _definition(which: ClipSet) -> dict[str, Any]:
+    """What a set is rendered by, and its first clip's digest, which tells another renderer."""
+    first = hashlib.sha256(_clip(which, which.seed).patches.tobytes()).hexdigest()
+    return {**asdict(which), "first_clip": first}
+
+
 def _discard_others(which: ClipSet, work: Path) -> None:
-    """Delete what was rendered when the set was defined with another number of clips or groups."""
-    patches = folder(which.name, work) / "patches.npy"
-    if patches.exists() and np.load(patches, mmap_mode="r").shape != _shape(which):
-        shutil.rmtree(patches.parent)
+    """Delete what was rendered by another definition of the set, or by another renderer."""
+    root = folder(which.name, work)
+    patches, defined = root / "patches.npy", root / DEFINED
+    other = defined.exists() and json.loads(defined.read_text(encoding="utf-8")) != _definition(which)
+    if other or (patches.exists() and np.load(patches, mmap_mode="r").shape != _shape(which)):
+        shutil.rmtree(root)
 
 
 def harvest(names: list[str], work: Path = WORK, workers: int = 2, limit: int | None = None) -> None:
     """Render the missing shards of these sets; ``limit`` stops each set after so many clips. A set that was rendered
-    by another definition is rendered anew."""
-    for name in names:
-        _discard_others(SETS[name], work)
+    by another definition is rendered anew. One process renders at a time; another one waits."""
+    work.mkdir(parents=True, exist_ok=True)
+    with FileLock(work / "sets.lock"):
+        for name in names:
+            _discard_others(SETS[name], work)
+        _render(names, work, workers, limit)
+
+
+def _render(names: list[str], work: Path, workers: int, limit: int | None) -> None:
     todo = [(which, first) for which in (SETS[name] for name in names) for first in _missing(which, work, limit)]
     if not todo:
         return

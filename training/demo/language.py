@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as fn
 from transformers import AttentionInterface, AutoProcessor, Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
+from services.schema import digest_of
 from training.attention import blocked_attention
 from training.demo import tower
 from training.demo.cache import features
@@ -46,6 +47,7 @@ from training.demo.resuming import Resume
 from training.demo.together import Group, add_flags, group_of
 from training.demo.vision import schedule
 from training.demo.wording import Exercise
+from training.features import tower_digest
 
 
 @dataclass(frozen=True)
@@ -330,7 +332,9 @@ def train(
     model.model.language_model.config._attn_implementation = ATTENTION
     align = (settings.batch_align, settings.questions_align)
     whole = (settings.batch, settings.questions)
-    kept = Resume(resume, writes=group.rank == 0)
+    trained_on = [(stored.folder.name, len(stored)) for stored in sets]
+    made_of = digest_of([tower_digest(model), asdict(settings), trained_on])
+    kept = Resume(resume, writes=group.rank == 0, of=made_of)
     if not kept.holds("language"):
         run("align", model, lambda step: clips.single(*align, step), settings.steps_align, settings, group, kept)
     run("language", model, lambda step: clips.whole(*whole, step), settings.steps, settings, group, kept)

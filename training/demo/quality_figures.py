@@ -25,7 +25,6 @@ from agent.graph import analyze
 from services.errors import HerdLensError
 from services.model_service import ModelService
 from services.schema import DEGRADATION_WORDS, Grade, Report, Request, Sampling
-from services.settings import Settings, profile
 from services.video import VideoReader
 from training.demo.bundle import BUNDLE, Bundle
 from training.demo.degrade import degrade
@@ -53,13 +52,6 @@ class Row:
     truth: Grade
     said: dict[str, Grade | None]
     advice: str
-
-
-def service_of(bundle: Path, work: Path) -> ModelService:
-    """The demo profile on the models of ``bundle``; what it keeps goes to the work folder."""
-    adapter = bundle / "adapters" / "quality"
-    changes = {"base_model": str(bundle / "base"), "adapters": (str(adapter),), "tuned_quality": "quality"}
-    return ModelService(Settings(data=work / "quality" / "data"), profile("demo").model_copy(update=changes))
 
 
 def reported(service: ModelService, path: Path) -> Report:
@@ -187,12 +179,12 @@ def _badness(report: Report) -> float:
     return (1.0 - clean) * (1 + (tuned.severity or 0))
 
 
-def measure(bundle: Path, work: Path, count_: int = COUNT, footage_folder: Path | None = None) -> Figures:
+def measure(bundle: Bundle, count_: int = COUNT, footage_folder: Path | None = None) -> Figures:
     """All figures; what has to be rendered lies in the work folder afterwards."""
     figures = Figures()
-    folder = work / "quality" / "held_out"
+    folder = bundle.work / "quality" / "held_out"
     drawn = make(count_, SEED, folder, quiet=True)
-    service = service_of(bundle, work)
+    service = bundle.service()
     try:
         count(figures, rows(service, folder, drawn))
         if footage_folder is not None:
@@ -211,8 +203,11 @@ def main() -> None:
     parser.add_argument("--footage", type=Path, help="folder with real clips, to rank spoilt copies of them")
     parser.add_argument("--print", action="store_true", dest="only_print", help="leave figures.json as it is")
     a = parser.parse_args()
+    if a.scale < 1.0 and a.bundle == BUNDLE and not a.only_print:
+        parser.error("a rehearsal's figures would replace those of the shipped bundle; give --bundle and --work too")
     torch.set_num_threads(1)
-    figures = measure(a.bundle, a.work, Bundle(scale=a.scale).count(a.count), a.footage)
+    bundle = Bundle(a.bundle, a.work, a.scale)
+    figures = measure(bundle, bundle.count(a.count), a.footage)
     if not a.only_print:
         keep(figures, a.bundle)
     for title, table in figures.tables.items():

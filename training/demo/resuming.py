@@ -14,10 +14,11 @@ EVERY_S = 120.0
 
 
 class Resume:
-    """The state of one training in ``path`` (None: nothing is kept). ``writes``: whether this process keeps it."""
+    """The state of one training in ``path`` (None: nothing is kept). ``writes``: whether this process keeps it. ``of``:
+    digest of what is trained on what; a state of anything else is not gone on with."""
 
-    def __init__(self, path: Path | None, writes: bool = True) -> None:
-        self.path, self.writes = path, writes
+    def __init__(self, path: Path | None, writes: bool = True, of: str = "") -> None:
+        self.path, self.writes, self.of = path, writes, of
         self._saved_at = time.monotonic()
 
     def holds(self, run: str) -> bool:
@@ -50,7 +51,7 @@ class Resume:
         self._saved_at = time.monotonic()
         part = self.path.with_suffix(".part")
         states = [optimiser.state_dict() for optimiser in optimisers]
-        torch.save({"run": run, "weights": module.state_dict(), "optimisers": states, "at": at}, part)
+        torch.save({"of": self.of, "run": run, "weights": module.state_dict(), "optimisers": states, "at": at}, part)
         part.replace(self.path)
 
     def forget(self) -> None:
@@ -62,4 +63,4 @@ class Resume:
         if self.path is None or not self.path.exists():
             return None
         found: dict[str, Any] = torch.load(self.path, weights_only=True)
-        return found if found["run"] == run else None
+        return found if (found.get("of"), found["run"]) == (self.of, run) else None

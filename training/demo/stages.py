@@ -19,7 +19,7 @@ from services.dialog import contract
 from services.model_identity import identify
 from services.schema import Calibration, VariantName, digest_of
 from services.settings import ROOT, environment_with, profile
-from training.demo import language, novelty_fit, quality_data, references, samples, tower, video_mae
+from training.demo import known_answers, language, novelty_fit, quality_data, references, samples, tower, video_mae
 from training.demo import vision as vision_stage
 from training.demo.adapter import fine_tune
 from training.demo.bundle import Bundle
@@ -28,7 +28,6 @@ from training.demo.calibrate import fit, write
 from training.demo.card import write_card
 from training.demo.scoring import MODES, probabilities
 from training.demo.together import ONE_THREAD, launch
-from training.progress import LOG
 
 VARIANTS: tuple[VariantName, ...] = ("base", "tuned")
 RECODED = 160
@@ -47,7 +46,7 @@ def clips(bundle: Bundle) -> None:
 
 def vision(bundle: Bundle) -> None:
     minutes = vision_stage.Settings.minutes * bundle.scale
-    flags = ["--work", str(bundle.work), "--batch", "48", "--minutes", str(minutes)]
+    flags = ["--work", str(bundle.work), "--minutes", str(minutes)]
     launch("training.demo.vision", flags, bundle.work)
 
 
@@ -66,10 +65,11 @@ def base(bundle: Bundle) -> None:
 def embedder(bundle: Bundle) -> None:
     sets = [bundle.stored(name) for name in ("base", "adapter")]
     folder = bundle.folder / "embedder"
-    shutil.rmtree(folder, ignore_errors=True)
     own = video_mae.Settings()
     minutes, masked = own.minutes * bundle.scale, own.minutes_masked * bundle.scale
-    video_mae.save(video_mae.train(sets, replace(own, minutes=minutes, minutes_masked=masked)), folder)
+    trained = video_mae.train(sets, replace(own, minutes=minutes, minutes_masked=masked))
+    shutil.rmtree(folder, ignore_errors=True)
+    video_mae.save(trained, folder)
 
 
 def library(bundle: Bundle) -> None:
@@ -93,17 +93,18 @@ def adapter(bundle: Bundle) -> None:
     torch.set_num_threads(1)  # two threads wait for each other when anything runs beside them
     sets = [bundle.stored(name, most) for name, most in ADAPTER_CLIPS.items()]
     cases = bundle.stored("library")
-    shutil.rmtree(bundle.adapter, ignore_errors=True)
+    recipe = digest_of([ADAPTER, *(len(stored) for stored in sets)])[:12]
+    output = bundle.work / "adapter" / f"{identify(bundle.base).weights[:12]}-{recipe}"
     fine_tune(
         profile("demo"),
         bundle.base,
-        bundle.adapter,
+        output,
         [(stored, features(bundle.base, stored)) for stored in sets],
         [(stored, features(bundle.base, stored, mirrored=True)) for stored in sets],
         (cases, features(bundle.base, cases)),
         **ADAPTER,
     )
-    (bundle.adapter / LOG).unlink()  # of a finished run nobody reads it
+    _ship(output, bundle.adapter)
 
 
 ADAPTER_CLIPS = {"adapter": 4000, "steps": 400}
@@ -120,16 +121,21 @@ def quality(bundle: Bundle) -> None:
     folder = bundle.work / "quality" / "train"
     quality_data.make(bundle.count(QUALITY_MEDIA), QUALITY_SEED, folder, processes=2, quiet=True)
     output = bundle.work / "quality" / f"adapter-{identify(bundle.base).weights[:12]}"
-    shutil.rmtree(bundle.quality_adapter, ignore_errors=True)
     command = [sys.executable, str(ROOT / "training" / "Qlora_train.py"), "--data", str(folder / "annotations.json")]
     command += ["--task", "quality", "--name", "quality", "--model", str(bundle.base), "--output", str(output)]
     command += [*QUALITY, "--resume"]
     if subprocess.run(command, check=False, env=environment_with(ONE_THREAD)).returncode:
         raise RuntimeError("the quality adapter could not be trained")
-    files = [path for path in output.iterdir() if path.is_file() and path.suffix in ADAPTER_FILES]
-    bundle.quality_adapter.mkdir(parents=True)
-    for file in files:
-        shutil.copy(file, bundle.quality_adapter / file.name)
+    _ship(output, bundle.quality_adapter)
+
+
+def _ship(output: Path, folder: Path) -> None:
+    """Put a finished adapter in its place in the bundle; the run's folder goes."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for file in output.iterdir():
+        if file.is_file() and file.suffix in ADAPTER_FILES:
+            shutil.copy(file, folder / file.name)
     shutil.rmtree(output)
 
 
@@ -190,7 +196,12 @@ def card(bundle: Bundle) -> None:
     spoilt = [part.replace("training.demo.figures", "training.demo.quality_figures") for part in command]
     if any([run.wait() for run in runs]) or subprocess.run(spoilt, check=False).returncode:
         raise RuntimeError("the figures could not be measured")
-    write_card(bundle.folder, bundle.work, recipe())
+    service = bundle.service()
+    try:
+        known_answers.write(service, bundle.folder)
+    finally:
+        service.close()
+    write_card(bundle.folder, recipe())
 
 
 def recipe() -> dict[str, float]:
@@ -223,5 +234,5 @@ STAGES: dict[str, Callable[[Bundle], None]] = {
 
 
 def done_file(work: Path, stage: str) -> Path:
-    """Where a finished stage leaves its time."""
-    return work / "done" / f"{stage}.json"
+    """What a finished stage leaves."""
+    return work / "done" / stage

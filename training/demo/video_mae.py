@@ -113,12 +113,14 @@ def tokens_of(shown: NDArray[np.int64]) -> Tensor:
 
 
 def moving_of(stored: Stored) -> NDArray[np.int64]:
-    """(N, SHOWN) of a whole set, kept beside its patches."""
+    """(N, SHOWN) of a set, kept beside its patches; found anew where they are there of fewer clips."""
     path = stored.folder / f"moving-{SHOWN}.npy"
-    if path.exists():
-        return np.load(path)
+    if path.exists() and len(kept := np.load(path)) >= len(stored):
+        return np.asarray(kept[: len(stored)])
     found = np.stack([moving(np.asarray(patches)) for patches in stored.patches[: len(stored)]])
-    np.save(path, found)
+    with path.with_suffix(".part").open("wb") as part:
+        np.save(part, found)
+    path.with_suffix(".part").replace(path)
     return found
 
 
@@ -340,7 +342,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--minutes", type=float, default=Settings.minutes)
     parser.add_argument("--threads", type=int, default=Settings.threads)
-    parser.add_argument("--sets", nargs="+", default=["base"])
+    parser.add_argument("--sets", nargs="+", default=["base", "adapter"])
     a = parser.parse_args()
     sets = [opened(name, a.work) for name in a.sets]
     save(train(sets, Settings(minutes=a.minutes, threads=a.threads)), a.out or a.work / "embedder")

@@ -14,7 +14,7 @@ import argparse
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
+from services.schema import digest_of
 from training.demo import tower
 from training.demo.corpus import tokenizer_texts
 from training.demo.harvest import DEGRADATIONS, WORK, Stored, opened
@@ -62,7 +63,7 @@ class Settings:
     """``minutes`` of training decide the number of steps, so that the schedule ends in time on any machine."""
 
     minutes: float = 42.0
-    batch: int = 64
+    batch: int = 48
     rate: float = 1.5e-3
     matrix_rate: float = 0.02
     seed: int = 0
@@ -249,7 +250,8 @@ def train(
     parameters = list(whole.parameters())
     opts = optimisers(whole, settings)
     rates = [part["lr"] for opt in opts for part in opt.param_groups]
-    kept = Resume(resume, writes=group.rank == 0)
+    made_of = digest_of([asdict(settings), [(stored.folder.name, len(stored)) for stored in sets]])
+    kept = Resume(resume, writes=group.rank == 0, of=made_of)
     before = kept.load(whole, opts, "vision") or 0.0
     if before:
         data.random = np.random.default_rng([settings.seed + group.rank, int(before)])
