@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from services.settings import ROOT
+from training.demo import stages
 from training.demo.build import LANES, MINUTES, build, grouped, minutes
 from training.demo.bundle import Bundle
 from training.demo.card import TIMES
@@ -93,6 +94,40 @@ def test_a_killed_stage_is_not_done_and_leaves_the_time_of_those_before(
         build(bundle, None, [])
     assert {path.name for path in (bundle.work / "done").iterdir()} == {"clips", "vision"}
     assert list(json.loads((bundle.folder / TIMES).read_text(encoding="utf-8"))) == ["clips", "vision"]
+
+
+def test_the_shipped_adapter_stays_until_the_new_one_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = Bundle(tmp_path / "bundle", tmp_path / "work")
+    bundle.adapter.mkdir(parents=True)
+    bundle.base.symlink_to(ROOT / "assets" / "demo" / "base")
+    (bundle.adapter / "adapter_model.safetensors").write_text("shipped")
+    monkeypatch.setattr(stages.torch, "set_num_threads", lambda _: None)
+    monkeypatch.setattr(Bundle, "stored", lambda *_: ())
+    monkeypatch.setattr(stages, "features", lambda *_, **__: None)
+    outputs: list[Path] = []
+
+    def broken(profile: object, base: Path, output: Path, *_: object, **__: object) -> None:
+        (output / "checkpoint").mkdir(parents=True)
+        outputs.append(output)
+        raise KeyboardInterrupt
+
+    def finished(profile: object, base: Path, output: Path, *_: object, **__: object) -> None:
+        assert (output / "checkpoint").is_dir(), "the broken training is not gone on with"
+        outputs.append(output)
+        for name in ("adapter_model.safetensors", "progress.jsonl", "settings.yaml"):
+            (output / name).write_text("new")
+
+    monkeypatch.setattr(stages, "fine_tune", broken)
+    with pytest.raises(KeyboardInterrupt):
+        stages.adapter(bundle)
+    assert (bundle.adapter / "adapter_model.safetensors").read_text() == "shipped"
+    monkeypatch.setattr(stages, "fine_tune", finished)
+    stages.adapter(bundle)
+    assert [path.name for path in bundle.adapter.iterdir()] == ["adapter_model.safetensors"]
+    assert (bundle.adapter / "adapter_model.safetensors").read_text() == "new"
+    assert outputs[0] == outputs[1] and not outputs[0].exists()
 
 
 def test_a_rehearsal_does_not_replace_the_shipped_bundle() -> None:
