@@ -34,15 +34,18 @@ def quoted(description: str) -> str:
     """One harmless line of ``description``: no markup, no quotes, no ``Status:``, no stretch of time, at most
     DESCRIPTION_LIMIT long."""
     text = _STATUS.sub(r"\1", _MARKUP.sub(" ", description))
-    text = _SPAN.sub(_without_times, text)
-    text = " ".join(text.replace('"', "'").replace("<", " ").replace(">", " ").split())
+    text = " ".join(without_times(text).replace('"', "'").replace("<", " ").replace(">", " ").split())
     return text if len(text) <= DESCRIPTION_LIMIT else text[: DESCRIPTION_LIMIT - 1].rstrip() + "…"
 
 
-def _without_times(span: re.Match[str]) -> str:
-    """What follows the span, as a sentence's beginning where the span was one."""
-    after = span[2] or ""
-    return after.upper() if span[1][0].isupper() else after
+def without_times(text: str) -> str:
+    """``text`` without its stretches of time; what follows one begins the sentence where the span did."""
+
+    def rest(span: re.Match[str]) -> str:
+        after = span[2] or ""
+        return after.upper() if span[1][0].isupper() else after
+
+    return _SPAN.sub(rest, text)
 
 
 def context(mode: RetrievalMode, shown: Sequence[Hit]) -> str:

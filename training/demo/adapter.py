@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoProcessor
 
+from agent.prompts import without_times
 from services.annotations import Turn
 from services.dialog import Dialog, contract
 from services.settings import Profile
@@ -52,11 +53,7 @@ def taught_reason(note: dict[str, Any]) -> str:
     normal clip also without the times. What a cow does there has often neither a clear beginning nor an end, nothing
     follows from them, and an adapter that stated them was mostly wrong."""
     reason = _FEET.sub("", reason_of(note))
-    if note["facts"]["label"] == "mounting":
-        return reason
-    span = stretch(*note["facts"]["act"])
-    before, found, after = reason.partition(f"{span.capitalize()} ")
-    return f"{before}{after[0].upper()}{after[1:]}" if found else reason.replace(f" {span}", "")
+    return reason if note["facts"]["label"] == "mounting" else without_times(reason)
 
 
 WHEN = "When does it happen?"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,11 +16,14 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from transformers import VideoMAEModel
 
+from agent.events import Failed, Finished
+from agent.graph import analyze
 from agent.prompts import mounting_question
 from services.embedder import Embedder
+from services.errors import HerdLensError
 from services.model_identity import identify
 from services.model_service import ModelService
-from services.schema import Hit, Provenance, RetrievalMode, VariantName, digest_of
+from services.schema import Hit, Provenance, Report, Request, RetrievalMode, VariantName, digest_of
 from services.settings import Settings, profile
 from training.demo.cache import features
 from training.demo.harvest import SETS, SHARD, WORK, Stored, harvest, opened
@@ -38,6 +42,16 @@ class Seen:
     features: NDArray[np.float16]
     vectors: NDArray[np.float32]
     mounting: NDArray[np.bool_]
+
+
+def reported(service: ModelService, request: Request) -> Report:
+    """The report of one analysis, as the app makes it; HerdLensError where it failed."""
+    for event in analyze(request, service, threading.Event()):
+        if isinstance(event, Failed):
+            raise HerdLensError(f"{request.path}: {event.message}")
+        if isinstance(event, Finished):
+            return event.report
+    raise RuntimeError("the analysis ended without an event")
 
 
 class Bundle:

@@ -20,13 +20,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from agent.events import Failed, Finished
-from agent.graph import analyze
 from services.errors import HerdLensError
 from services.model_service import ModelService
 from services.schema import DEGRADATION_WORDS, Grade, Report, Request, Sampling
 from services.video import VideoReader
-from training.demo.bundle import BUNDLE, Bundle
+from training.demo.bundle import BUNDLE, Bundle, reported
 from training.demo.degrade import degrade
 from training.demo.figures import Figures, keep
 from training.demo.harvest import WORK
@@ -54,14 +52,8 @@ class Row:
     advice: str
 
 
-def reported(service: ModelService, path: Path) -> Report:
-    request = Request(str(path), ("base", "tuned"), task="quality")
-    for event in analyze(request, service, threading.Event()):
-        if isinstance(event, Failed):
-            raise HerdLensError(f"{path}: {event.message}")
-        if isinstance(event, Finished):
-            return event.report
-    raise RuntimeError("the analysis ended without an event")
+def _request(path: Path) -> Request:
+    return Request(str(path), ("base", "tuned"), task="quality")
 
 
 def rows(service: ModelService, folder: Path, drawn: Sequence[Drawn]) -> list[Row]:
@@ -69,7 +61,7 @@ def rows(service: ModelService, folder: Path, drawn: Sequence[Drawn]) -> list[Ro
     progress = Progress("quality", len(drawn))
     found = []
     for one in drawn:
-        report = reported(service, folder / "media" / one.name)
+        report = reported(service, _request(folder / "media" / one.name))
         said: dict[str, Grade | None] = {"measures": report.quality.grade}
         for variant in report.variants:
             if variant.error:
@@ -150,7 +142,7 @@ def footage(figures: Figures, service: ModelService, folder: Path) -> None:
                         path = Path(place) / "picture.png"
                         shown = degrade(picture[None], kind, level, 1)[0] if level else picture
                         Image.fromarray(shown).save(path)
-                        report = reported(service, path)
+                        report = reported(service, _request(path))
                         scores["measures"].append(report.quality.score)
                         scores["tuned"].append(-_badness(report))
                         if not level and kind == "blur":

@@ -25,7 +25,6 @@ from training.demo.adapter import fine_tune
 from training.demo.bundle import Bundle
 from training.demo.cache import features
 from training.demo.calibrate import fit, write
-from training.demo.card import write_card
 from training.demo.scoring import MODES, probabilities
 from training.demo.together import ONE_THREAD, launch
 
@@ -176,7 +175,7 @@ def digests(bundle: Bundle) -> dict[str, object]:
 
 
 def card(bundle: Bundle) -> None:
-    """Figures anew, two processes side by side, then CARD.md."""
+    """Figures anew, two processes side by side; CARD.md is written when the stage's time is known."""
     (bundle.folder / "figures.json").unlink(missing_ok=True)
     bundle.render(["test", "new", "second", "calibration"])
     for name in ("test", "new", "second", "calibration", "library"):
@@ -201,7 +200,6 @@ def card(bundle: Bundle) -> None:
         known_answers.write(service, bundle.folder)
     finally:
         service.close()
-    write_card(bundle.folder, recipe())
 
 
 def recipe() -> dict[str, float]:
