@@ -2,7 +2,8 @@
 
 Each way runs in a process of its own, so that its memory counts alone. Filling the cache is part of the cached way's
 time; loading the model and libraries is not part of anyone's (``wall_s`` has it). Same base, precision, seed, batches
-and learning rates, no dropout, one question a clip, so the losses can be compared step by step.
+and learning rates, no dropout, one question a clip, so the losses can be compared step by step. One more run takes the
+precision that is not chosen on this machine.
 """
 
 from __future__ import annotations
@@ -36,11 +37,14 @@ def measure(clips: int = CLIPS) -> dict[str, Any]:
         _run(render, folder)
         cached = _own(data, folder / "cached")
         live = _own(data, folder / "live", "--no-cache")
+        other = _own(data, folder / "other", "--precision", "fp32" if cached["precision"] == "bf16" else "bf16")
         stock = _stock(data, folder)
     return {
         "cached": _shown(cached),
         "without_cache": _shown(live),
         "stock_trainer": _shown(stock),
+        "precision": cached["precision"],
+        f"over_{other['precision']}": cached["samples_per_s"] / other["samples_per_s"],
         "cached_over_without": cached["samples_per_s"] / live["samples_per_s"],
         "cached_over_stock": cached["samples_per_s"] / stock["samples_per_s"],
         "losses_apart_without_cache": _apart(cached["losses"], live["losses"]),
@@ -56,7 +60,12 @@ def _own(data: Path, output: Path, *more: str) -> dict[str, Any]:
     with open(output / "loss.csv", newline="", encoding="utf-8") as table:
         losses = [float(row["loss"]) for row in csv.DictReader(table) if row["loss"]]
     seconds = metrics["training_seconds"] + metrics["vision_seconds"]
-    return {**taken, "samples_per_s": metrics["samples"] * EPOCHS / seconds, "losses": losses}
+    return {
+        **taken,
+        "samples_per_s": metrics["samples"] * EPOCHS / seconds,
+        "losses": losses,
+        "precision": metrics["settings"]["precision"],
+    }
 
 
 def _stock(data: Path, folder: Path) -> dict[str, Any]:

@@ -57,7 +57,7 @@ BARE_SHARE = 0.5
 CONTEXT = "mixed"
 CONTEXT_SHARE = 0.5
 CONTEXT_NEIGHBOURS = 8
-PRECISION = "bf16"
+PRECISION = "auto"
 DEVICE = "auto"
 EXPAND = "auto"
 SAVE_EVERY = 200
@@ -112,7 +112,7 @@ def main(
     context_share: Annotated[float, typer.Option(help="How often mixed also asks with cases.")] = CONTEXT_SHARE,
     context_neighbours: Annotated[int, typer.Option(help="With --vectors: how near cases are.")] = CONTEXT_NEIGHBOURS,
     max_length: Annotated[int | None, typer.Option(help="Most tokens of a question with its answer.")] = MAX_LENGTH,
-    precision: Annotated[str, typer.Option(help="bf16 or fp32.")] = PRECISION,
+    precision: Annotated[str, typer.Option(help="bf16, fp32 or auto: what is faster here.")] = PRECISION,
     gradient_checkpointing: Annotated[bool | None, typer.Option(help="Less memory, slower.")] = GRADIENT_CHECKPOINTING,
     expand: Annotated[str, typer.Option(help="Hold NF4 weights dequantised: auto (on CPU), on, off.")] = EXPAND,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = SAVE_EVERY,
@@ -154,6 +154,7 @@ def _run(given: dict[str, Any], *, resume: bool, dry: bool, verbose: bool) -> No
 
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it reports optional kernels that are not needed
     from training.dry_run import dry_run, examine
+    from training.precision import settled
     from training.progress import ProgressLog
     from training.run_file import write
     from training.trainer import media_reader, train
@@ -181,6 +182,8 @@ def _run(given: dict[str, Any], *, resume: bool, dry: bool, verbose: bool) -> No
             ProgressLog(config.output).end("failed", str(failure), failure.problems)
         raise failure
     chosen = {key: getattr(config, key) for key, value in own.items() if value is None}
+
+    chosen["precision"] = settled(config).precision
 
     def begun() -> None:
         write(config.output, _absolute(given | chosen))

@@ -26,6 +26,7 @@ from services.schema import Sampling
 from services.settings import located
 from services.task_media import contract_of
 from training.attention import ByteDropout, blocked_attention
+from training.precision import device_of, settled
 from training.settings import TrainConfig
 from training.targets import counted, language_pattern, pattern
 
@@ -54,10 +55,12 @@ class Base:
         """What was done to the model, for the person at the screen."""
         total = sum(p.numel() for p in self.peft.parameters() if p.requires_grad)
         form = "held dequantised while training" if self.expanded else "4-bit in memory"
+        numbers = "bfloat16" if self.dtype == torch.bfloat16 else "float32"
         return [
             f"NF4 double-quantised: {counted(self.quantised)} ({form}).",
             "Not quantised: vision tower, embeddings, norms.",
             f"LoRA on {counted(self.trained)}: {total:,} trained parameters.",
+            f"Multiplied in {numbers}; what is trained is kept in float32.",
         ]
 
 
@@ -76,7 +79,7 @@ def load_dialog(config: TrainConfig) -> Dialog:
 def load_base(config: TrainConfig, dialog: Dialog) -> Base:
     """Load, quantise, check and wrap the base. Random parts (LoRA's A) come from torch's current seed."""
     transformers_logging.disable_progress_bar()
-    device = device_of(config)
+    config, device = settled(config), device_of(config)
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     try:
         model = AutoModelForImageTextToText.from_pretrained(
@@ -161,14 +164,6 @@ def _missing(name: str) -> str:
     return f"The base model {name!r} is not on this machine; give its folder or run `python -m agent download`."
 
 
-def device_of(config: TrainConfig) -> torch.device:
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("Training on 'cuda' was asked for, but no GPU can be used; take --device cpu.")
-    if config.device == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", torch.cuda.current_device())
-
-
 def _check_quantised(model: nn.Module) -> tuple[str, ...]:
     """Every language linear is NF4 with double quantisation, nothing else is."""
     wanted = re.compile(language_pattern(model))
@@ -199,10 +194,10 @@ def _check_trained(model: nn.Module, wanted: str) -> tuple[str, ...]:
 
 
 def expands(config: TrainConfig, weights: int, device: torch.device) -> bool:
-    """Whether the ``weights`` quantised values are held dequantised."""
+    """Whether the ``weights`` quantised values are held dequantised; ``config`` is settled."""
     if config.expand != "auto":
         return config.expand == "on"
-    return device.type == "cpu" and 2 * weights <= EXPAND_LIMIT_BYTES
+    return device.type == "cpu" and (2 if config.precision == "bf16" else 4) * weights <= EXPAND_LIMIT_BYTES
 
 
 def _expand(model: nn.Module, dtype: torch.dtype) -> bool:

@@ -76,15 +76,30 @@ def present(folder: Path) -> Path | None:
 
 def latest(folder: Path) -> Checkpoint | None:
     """The newest checkpoint under ``folder``; None when there is none. InputError when it is damaged."""
+    place, told = present(folder), state(folder)
+    if place is None or told is None:
+        return None
+    try:
+        tensors = {name: load_file(place / f"{name}.safetensors") for name in ("weights", "best", "optimizer", "rng")}
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(_damaged(place)) from error
+    return Checkpoint(told, **tensors)
+
+
+def state(folder: Path) -> Mapping[str, Any] | None:
+    """The newest checkpoint's ``state`` alone; None when there is none, InputError when it is damaged."""
     place = present(folder)
     if place is None:
         return None
     try:
-        state = json.loads((place / "state.json").read_text(encoding="utf-8"))
-        tensors = {name: load_file(place / f"{name}.safetensors") for name in ("weights", "best", "optimizer", "rng")}
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"The checkpoint {place} cannot be read; delete it to start anew.") from error
-    return Checkpoint(state, **tensors)
+        found: Mapping[str, Any] = json.loads((place / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(_damaged(place)) from error
+    return found
+
+
+def _damaged(place: Path) -> str:
+    return f"The checkpoint {place} cannot be read; delete it to start anew."
 
 
 def remove_all(folder: Path) -> None:

@@ -17,16 +17,17 @@ from numpy.typing import NDArray
 
 from services.architectures import architectures
 from services.errors import AnnotationError, ClipError
-from services.memory import CONTEXT, GIB, Estimate, Form, Sizes, inference, sizes
+from services.memory import CONTEXT, ELEMENT, GIB, Estimate, Form, Sizes, inference, sizes
 from services.settings import Profile
 from training.architectures import attach_report
-from training.base import base_folder, device_of, expands, load_dialog
+from training.base import base_folder, expands, load_dialog
 from training.counts import Counts, count
 from training.data import Medium, Sample
 from training.features import KEYS, Expander, FrameReader
 from training.memory import attention_bytes, training
 from training.outputs import check_record
 from training.packing import pack
+from training.precision import device_of, settled
 from training.preparation import arranged, remarks
 from training.questions import Questions
 from training.settings import TrainConfig
@@ -116,6 +117,7 @@ def dry_run(
     report: Callable[[str], None] = print,
 ) -> None:
     """Report what a run with these settings would do. AnnotationError at the end lists every problem of the data."""
+    config = settled(config)
     found = examine(config, samples, vectors, read, problems)
     for part in (_data(config, found, every_sample), _attached(config), remarks(config, use_cache)):
         for line in part:
@@ -222,7 +224,7 @@ def _training(config: TrainConfig, model: Sizes, found: Examined, device: torch.
         checkpointing=config.gradient_checkpointing,
         features_cached=use_cache,
         attention=attention_bytes(model, len(fullest), length, dtype) if cpu else 0,
-        mask=2 if cpu else 1,
+        mask=ELEMENT[dtype] if cpu else 1,
         context=0 if cpu else CONTEXT,
     )
 

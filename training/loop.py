@@ -235,7 +235,11 @@ class Run:
             self.config.output,
             self.progress.step,
             checkpoints.Checkpoint(
-                state={"fingerprint": self.fingerprint, "progress": asdict(self.progress)},
+                state={
+                    "fingerprint": self.fingerprint,
+                    "precision": self.config.precision,
+                    "progress": asdict(self.progress),
+                },
                 weights={name: parameter.detach().cpu() for name, parameter in self.names.items()},
                 best=self.best,
                 optimizer=checkpoints.optimizer_tensors(self.optimizer, self.names),

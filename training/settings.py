@@ -13,7 +13,7 @@ from services.settings import profile
 
 ContextMode = Literal["off", "contrastive", "mixed"]
 Targets = Literal["language", "vision", "all"]
-Precision = Literal["bf16", "fp32"]
+Precision = Literal["auto", "bf16", "fp32"]
 Device = Literal["auto", "cpu", "cuda"]
 Expand = Literal["auto", "on", "off"]
 
@@ -30,8 +30,12 @@ class TrainConfig:
     ``targets``: the language layers' projections, the vision tower's linears, or both. A tower that is trained itself
     runs for every batch; and neither vLLM nor this program serves an adapter with a vision side.
 
+    ``precision``: what is multiplied in; ``auto`` is chosen for the device (``training.precision``). What was chosen
+    stands in the adapter's card, in its metrics and in checkpoints, and a resumed run keeps to it.
+
     ``expand``: hold the NF4 weights dequantised while training. They keep exactly the NF4 values, so the arithmetic
-    is the same; it costs 2 bytes a weight and spares the slow 4-bit product of CPUs (``auto``: on CPU only)."""
+    is the same; it costs 2 bytes a weight, in float32 4, and spares the slow 4-bit product of CPUs (``auto``: on CPU
+    only)."""
 
     model: str
     output: Path
@@ -47,7 +51,7 @@ class TrainConfig:
     rank: int = 16
     alpha: int = 32
     dropout: float = 0.05
-    precision: Precision = "bf16"
+    precision: Precision = "auto"
     device: Device = "auto"
     expand: Expand = "auto"
     gradient_checkpointing: bool = False

@@ -34,6 +34,7 @@ from training.base import base_folder, load_dialog
 from training.data import Sample, from_annotations
 from training.dry_run import examine
 from training.features import FrameReader
+from training.precision import settled
 from training.settings import TrainConfig, from_profile
 from training.steps import plan, rate
 from training.targets import pattern
@@ -158,12 +159,12 @@ def main(
     epochs: Annotated[int, typer.Option()] = 3,
     batch: Annotated[int, typer.Option()] = 4,
     learning_rate: Annotated[float, typer.Option()] = 2e-3,
-    precision: Annotated[str, typer.Option()] = "bf16",
+    precision: Annotated[str, typer.Option()] = "auto",
     device: Annotated[str, typer.Option()] = "auto",
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """Fine-tune with transformers' Trainer and print what it took."""
-    config = from_profile(
+    chosen = from_profile(
         profile,
         model,
         output=Path("unused"),
@@ -178,6 +179,7 @@ def main(
         bare_share=0.0,
         validation_share=0.0,
     )
+    config = settled(chosen)
     samples = from_annotations(data)
     with media_reader(config) as read:  # lengths form the batches; not part of what is timed
         counts = examine(config, samples, None, read).counts

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -28,6 +29,7 @@ from training.disk import writing
 from training.features import FrameReader
 from training.loop import Run
 from training.outputs import METRICS, Result, write_outputs
+from training.precision import settled
 from training.preparation import prepare
 from training.progress import ProgressLog
 from training.settings import TrainConfig
@@ -57,6 +59,7 @@ def train(
     checkpoint kept. ``begun`` is called once the folder is this run's, unless it goes on with a checkpoint. How it
     ended is the last line of the run's log.
     """
+    config = _settled(config, resume)
     with _alone(config.output):
         finished = _finished(config, resume)
         if finished is not None:
@@ -80,6 +83,12 @@ def train(
                 shutil.rmtree(config.output / "features", ignore_errors=True)
             report(f"Adapter written to {config.output}.")
         return result
+
+
+def _settled(config: TrainConfig, resume: bool) -> TrainConfig:
+    """With the precision that it leaves open: that of the run it goes on with, on whatever machine that was begun."""
+    begun = checkpoints.state(config.output) if resume and config.precision == "auto" else None
+    return settled(config) if begun is None else replace(config, precision=begun.get("precision", "bf16"))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from services.annotations import MediaKind
 from services.errors import AnnotationError, ClipError
@@ -73,6 +74,21 @@ def test_lora_is_shown_where_training_attaches_it_here_and_on_the_published_arch
         line = next(line for line in told if line.strip().startswith(name))
         assert "vision blocks" in line and "language layers" in line
     assert any("not cached" in line for line in told) and any("vLLM" in line for line in told)
+
+
+@pytest.mark.parametrize(("native", "chosen", "other"), [(True, "bf16", "fp32"), (False, "fp32", "bf16")])
+def test_the_memory_is_that_of_the_precision_that_would_be_chosen(
+    settings: Settings,
+    toys: list[Sample],
+    monkeypatch: pytest.MonkeyPatch,
+    native: bool,
+    chosen: str,
+    other: str,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native})
+    told = lines_of(settings(precision="auto", device="cpu"), toys[:10])
+    assert told == lines_of(settings(precision=chosen, device="cpu"), toys[:10])
+    assert told != lines_of(settings(precision=other, device="cpu"), toys[:10])
 
 
 def test_every_sample_is_listed_on_request(settings: Settings, toys: list[Sample]) -> None:

@@ -38,10 +38,11 @@ def small(name: str) -> Any:
     return config
 
 
-def kept_for_backward(config: Any, dropout: float, *, checkpointing: bool) -> int:
+def kept_for_backward(config: Any, dropout: float, *, checkpointing: bool, dtype: str = "bfloat16") -> int:
     """Bytes of all tensors that autograd saves over one forward of the language model, parameters aside."""
     torch.manual_seed(0)
-    model = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16).requires_grad_(False)
+    kind = getattr(torch, dtype)
+    model = AutoModelForImageTextToText.from_config(config, dtype=kind).requires_grad_(False)
     settings = LoraConfig(r=RANK, lora_dropout=dropout, target_modules=pattern(model, "language"))
     peft = get_peft_model(model, settings).train()
     for module in model.modules():
@@ -57,19 +58,21 @@ def kept_for_backward(config: Any, dropout: float, *, checkpointing: bool) -> in
             saved.setdefault(tensor.untyped_storage().data_ptr(), tensor)
         return tensor
 
-    embeddings = torch.randn(1, TOKENS, config.text_config.hidden_size, dtype=torch.bfloat16, requires_grad=True)
+    embeddings = torch.randn(1, TOKENS, config.text_config.hidden_size, dtype=kind, requires_grad=True)
     hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
-    with hooks, torch.autocast("cpu", torch.bfloat16):
+    with hooks, torch.autocast("cpu", torch.bfloat16, enabled=kind == torch.bfloat16):
         model.model.language_model(inputs_embeds=embeddings, use_cache=False)
     return sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
 
 
 @pytest.mark.parametrize("name", ["qwen2-vl-2b", "qwen3-vl-2b"])
 @pytest.mark.parametrize("dropout", [0.0, 0.05])
-def test_saved_activations_are_what_autograd_saves(name: str, dropout: float) -> None:
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_saved_activations_are_what_autograd_saves(name: str, dropout: float, dtype: str) -> None:
     config = small(name)
-    found = kept_for_backward(config, dropout, checkpointing=False)
-    expected = saved_bytes(sizes_of(config), TOKENS, RANK, dropout, checkpointing=False, mask=2)
+    found = kept_for_backward(config, dropout, checkpointing=False, dtype=dtype)
+    mask = memory.ELEMENT[dtype]
+    expected = saved_bytes(sizes_of(config), TOKENS, RANK, dropout, checkpointing=False, mask=mask, dtype=dtype)
     # What is not counted does not grow with the tokens: LoRA's weights in the compute type, the rotation's angles.
     assert 0.90 * found <= expected <= 1.02 * found
 
