@@ -33,3 +33,13 @@ def settled(config: TrainConfig) -> TrainConfig:
 def native_bfloat16() -> bool:
     """Whether this machine's CPU has instructions that multiply bfloat16."""
     return any(torch.cpu.get_capabilities().get(name, False) for name in NATIVE)
+
+
+def cpu_dtype() -> torch.dtype:
+    """What is multiplied fastest on this CPU."""
+    return torch.bfloat16 if native_bfloat16() else torch.float32
+
+
+def cpu_autocast() -> torch.autocast:
+    """Under it float32 modules multiply in ``cpu_dtype``."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=native_bfloat16())

@@ -7,12 +7,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import nn
 
 from services.errors import Cancelled, ModelError
 from tests.training.toy_clips import quiet
 from training.base import EXPAND_LIMIT_BYTES, expands, load_base, load_dialog
 from training.data import Sample
-from training.precision import device_of, native_bfloat16, settled
+from training.demo.cache import multiplied
+from training.precision import cpu_autocast, cpu_dtype, device_of, native_bfloat16, settled
 from training.settings import TrainConfig
 from training.trainer import train
 
@@ -99,3 +101,13 @@ def test_on_a_gpu_bfloat16_is_chosen(settings: Settings, monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
     assert settled(settings(precision="auto")).precision == "bf16"
+
+
+@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_the_demo_multiplies_in_what_is_fast_here(
+    monkeypatch: pytest.MonkeyPatch, native: bool, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native})
+    with cpu_autocast():
+        assert nn.Linear(4, 4)(torch.zeros(1, 4)).dtype == dtype == cpu_dtype()
+    assert multiplied() == ("bf16" if native else "fp32"), "features of the two have to lie in files of their own"

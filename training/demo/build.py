@@ -2,10 +2,11 @@
 
 Stages in order: clips, vision, base, embedder, library, novelty, adapter, quality, samples, calibrate, card. Finished
 stages are kept in ``build/demo`` (not in git) and skipped, so that a killed build goes on where it was; inside a stage,
-rendering goes on with the next shard, vision tower, text model and quality adapter with their last checkpoint.
+rendering goes on with the next shard, vision tower, text model and both adapters with their last checkpoint.
 ``--from STAGE`` makes that stage and everything after it anew, on what was shipped by the stages before; clips that the
-present renderer drew stay. Stages
-that need one core and nothing of each other run side by side. A little over three hours on two idle cores.
+present renderer drew stay. Stages that need one core and nothing of each other run side by side. A little over three
+hours on two idle cores that multiply bfloat16. Others multiply in float32 and take longer, or, where a stage's minutes
+are set, get less far.
 """
 
 from __future__ import annotations

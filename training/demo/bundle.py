@@ -25,7 +25,7 @@ from services.model_identity import identify
 from services.model_service import ModelService
 from services.schema import Hit, Provenance, Report, Request, RetrievalMode, VariantName, digest_of
 from services.settings import Settings, profile
-from training.demo.cache import features
+from training.demo.cache import features, multiplied
 from training.demo.harvest import SETS, SHARD, WORK, Stored, harvest, opened
 from training.demo.references import Neighbours
 from training.demo.scoring import MODES, Loaded, loaded, mounting_scores
@@ -68,11 +68,6 @@ class Bundle:
     @property
     def base(self) -> Path:
         return self.folder / "base"
-
-    @property
-    def vision(self) -> Path:
-        """A tower that is to be in the next base, shipped until that is built."""
-        return self.folder / "vision"
 
     @property
     def adapter(self) -> Path:
@@ -134,11 +129,12 @@ class Bundle:
 
     def scores(self, variant: VariantName, name: str) -> dict[RetrievalMode, NDArray[np.float32]]:
         """Per mode (N, 2) scores of a set, kept in the work folder under the digests of all that they depend on: the
-        weights, the clips' vectors, and the questions, which hold prompt, cases and their order."""
+        weights, the clips' vectors, what the tower multiplies in, and the questions, which hold prompt, cases and their
+        order."""
         seen = self.seen(name)
         shown = self.shown(name)
         asked = [[mounting_question(mode, hits) for hits in shown[mode]] for mode in MODES]
-        made_of = [identify(self.base).weights, digest_of(self.provenance), name, digest_of(asked)]
+        made_of = [identify(self.base).weights, digest_of(self.provenance), name, digest_of(asked), multiplied()]
         if variant == "tuned":
             made_of.append(hashlib.sha256((self.adapter / "adapter_model.safetensors").read_bytes()).hexdigest())
         path = self.work / "scores" / f"{name}-{variant}-{digest_of(made_of)[:16]}.safetensors"

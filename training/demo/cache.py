@@ -1,8 +1,9 @@
-"""Stage ``cache``: what the frozen vision tower makes of each stored clip, kept for the stages that train on it.
+"""What the frozen vision tower makes of each stored clip, kept for the stages that train on it or measure with it.
 
-``features-<tower>.npy`` beside a set's patches: (N, 8, 3, 28, 192) float16: per group of frames the pooled tokens and
-both deepstack levels, as the stock tower computes them from the saved (bfloat16-rounded) weights; the name carries the
-digest of the tower's weights, so that nothing stale is read.
+``features-<tower>-<precision>.npy`` beside a set's patches: (N, 8, 3, 28, 192) float16: per group of frames the pooled
+tokens and both deepstack levels, as the stock tower computes them from the saved (bfloat16-rounded) weights, multiplied
+in bfloat16 where the CPU does that, else in float32; the name carries both and the digest of the tower's weights, so
+that nothing stale is read.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from training.demo import tower
 from training.demo.harvest import GROUPS, Stored
 from training.demo.progress import Progress
 from training.features import tower_digest
-from training.precision import native_bfloat16
+from training.precision import cpu_autocast, native_bfloat16
 
 
 def features(base: Path, stored: Stored, batch: int = 16, *, mirrored: bool = False) -> NDArray[np.float16]:
     """The set's features, or those of its pictures with left and right exchanged, computed with the tower of ``base``
     where they are not there yet, or only of fewer clips."""
     model = Qwen3VLForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
-    path = stored.folder / f"features-{tower_digest(model)[:16]}{'-mirrored' if mirrored else ''}.npy"
+    path = stored.folder / f"features-{tower_digest(model)[:16]}-{multiplied()}{'-mirrored' if mirrored else ''}.npy"
     if path.exists() and len(kept := np.load(path, mmap_mode="r")) >= len(stored):
         return kept[: len(stored)]
     part = path.with_suffix(".part")
@@ -44,10 +45,15 @@ def features(base: Path, stored: Stored, batch: int = 16, *, mirrored: bool = Fa
     return np.load(path, mmap_mode="r")
 
 
+def multiplied() -> str:
+    """What the tower multiplies in here: ``bf16`` or ``fp32``."""
+    return "bf16" if native_bfloat16() else "fp32"
+
+
 def features_of(model: Qwen3VLForConditionalGeneration, patches: NDArray[np.uint8]) -> NDArray[np.float16]:
-    """(n, 8, 3, 28, width) float16 of stored patches (n, 8, 112, 1536); multiplied in bfloat16 where that is faster."""
+    """(n, 8, 3, 28, width) float16 of stored patches (n, 8, 112, 1536)."""
     fast = tower.FastTower(model.model.visual).eval()
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=native_bfloat16()):
+    with torch.inference_mode(), cpu_autocast():
         seen = fast(tower.normalised(torch.from_numpy(patches).flatten(0, 1)))
     stacked = torch.stack([seen.pooled, *seen.deep], 1).to(torch.float16)
     return np.asarray(stacked.view(len(patches), GROUPS, *stacked.shape[1:]).numpy())

@@ -40,10 +40,11 @@ RECIPE = """\
    clips without mounting), and of every clip whether and when a cow does such a thing; exercises that repeat text, so
    that the words of the verdict and of the picture-quality task exist (an adapter on frozen embeddings cannot write
    words that were never trained; no question names a degradation), and questions in the form of the mounting
-   question, with and without reference cases, about *other* things: about what the pictures show, and, in many
-   wordings and with some sixty words to answer with, about what no picture shows, of which only the cases tell
-   something. As in serving, the more similar case is named first; it is the right one in about four of five. Never
-   the mounting question; mounting is plain standing in every answer, and in captions its look-alikes are, too.
+   question, with and without reference cases, about *other* things: about what the pictures show (as in serving, the
+   more similar case is named first), and, in many wordings and with some sixty words to answer with, about what no
+   picture shows, of which only the cases tell something (drawn at random; the first one is right in .85). The mounting
+   question is never asked of a clip. In every answer about a clip mounting is plain standing, in captions its
+   look-alikes are, too; only the exercises that repeat text hold sentences of that question and of reasons.
 3. **embedder**: VideoMAE (2.6 M parameters): short masked reconstruction, then the tower's dense targets, behaviour
    classes and a supervised contrastive loss on the mean of its tokens. Only the 12 of 28 blocks of the picture that
    move most enter the encoder. What is compared are four such vectors, one behind the other: of the whole clip and of
@@ -80,8 +81,9 @@ def write_card(folder: Path, numbers: Mapping[str, float], limits: str | None = 
         "Tiny models that know rendered barn clips only. They show how HerdLens works; they are not fit for decisions "
         "about real animals. Written by `python -m training.demo.build --only card`, which measures the figures "
         "anew: those of picture quality by `python -m training.demo.quality_figures`, all others by `python -m "
-        "training.demo.figures`, which print them too. They are of held-out seeds (1,000,000 and above), with 95 % "
-        "Wilson intervals.\n",
+        "training.demo.figures`, which print them too. They are of held-out seeds (1,000,000 and above; *Label "
+        "without the behaviour* of seeds from 500,000 on). Shares have 95 % Wilson intervals (balanced accuracy that "
+        "of a share of as many clips), gains a normal one.\n",
         *[_table(title, rows) for title, rows in tables.items()],
         LIMITS.format(limits=limits),
         DATA.format(sets=_sets()),

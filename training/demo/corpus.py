@@ -18,21 +18,13 @@ from training.demo.annotate import LIGHTS, NUMBERS
 from training.demo.coats import COATS
 from training.demo.degrade import KINDS as DEGRADED
 from training.demo.degrade import LEVELS
-from training.demo.facts import STATES
+from training.demo.facts import STATES, lying, walking
 from training.demo.quality_answers import full
 from training.demo.wording import Exercise, cows, number, sentence, when, yes_or_no
 
 Facts = dict[str, Any]
 VERDICTS = ("Mounting", "Normal")
 VERBS = {"standing": "stand", "walking": "walk", "lying": "lie"}
-
-
-def _lying(facts: Facts) -> int:
-    return sum(spell is not None for spell in facts["lies"])
-
-
-def _walking(facts: Facts) -> int:
-    return sum(spell is not None for spell in facts["walks"])
 
 
 def _states(facts: Facts, group: int) -> list[int]:
@@ -54,9 +46,7 @@ def _opening(facts: Facts) -> str:
 def caption(facts: Facts) -> str:
     """A description of the whole clip, without a hint."""
     close = "two cows come close" if any(facts["close"]) else "no two cows come close"
-    return (
-        f"{sentence(_opening(facts))} {sentence(number(_lying(facts), 'lie'), number(_walking(facts), 'walk'), close)}"
-    )
+    return f"{sentence(_opening(facts))} {sentence(number(lying(facts), 'lie'), number(walking(facts), 'walk'), close)}"
 
 
 def scene_at(facts: Facts, group: int) -> str:
@@ -77,8 +67,8 @@ def clip_exercise(facts: Facts, times_s: list[float], rng: random.Random) -> Exe
     makers: list[Callable[[], tuple[str, str]]] = [
         lambda: ("How many cows are in this video?", sentence(cows(facts["animals"]))),
         lambda: ("Is it daylight or infrared night?", sentence(LIGHTS[facts["light"]])),
-        lambda: ("How many cows lie in this video?", sentence(number(_lying(facts), "lie"))),
-        lambda: ("How many cows walk in this video?", sentence(number(_walking(facts), "walk"))),
+        lambda: ("How many cows lie in this video?", sentence(number(lying(facts), "lie"))),
+        lambda: ("How many cows walk in this video?", sentence(number(walking(facts), "walk"))),
         lambda: ("Do two cows come close?", yes_or_no(any(facts["close"]))),
         lambda: ("When does a cow walk?", _when(facts["walks"], "walk")),
         lambda: ("When does a cow lie?", _when(facts["lies"], "lie")),
@@ -142,9 +132,9 @@ def _closest_pair(facts: Facts, group: int) -> tuple[int, int]:
 # name, sentence of the task, label of a clip, its two words
 _CASES: tuple[tuple[str, Callable[[Facts], bool], str, str], ...] = (
     ("Night means that the picture comes from an infrared camera.", lambda f: f["light"] == "night", "Night", "Day"),
-    ("Resting means that a cow lies on the ground.", lambda f: _lying(f) > 0, "Resting", "Upright"),
+    ("Resting means that a cow lies on the ground.", lambda f: lying(f) > 0, "Resting", "Upright"),
     ("Crowded means that there are four cows or more.", lambda f: f["animals"] >= 4, "Crowded", "Calm"),
-    ("Moving means that two cows or more walk.", lambda f: _walking(f) >= 2, "Moving", "Still"),
+    ("Moving means that two cows or more walk.", lambda f: walking(f) >= 2, "Moving", "Still"),
 )
 
 
@@ -182,7 +172,8 @@ _THINGS = (
     "a long video", "six cows", "an empty pen", "the rail", "the farmer's bull", "a heifer in front", "a slow walk",
 )  # fmt: skip
 FIRST_RIGHT = 0.85
-"""How often the case that is named first, which is the more similar one, is right about what no picture shows."""
+"""How often the case that is named first is right about what no picture shows. In serving, and in questions about what
+pictures show, that is the more similar one; here both are drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +191,7 @@ class Other:
 
 def alike(one: Facts, other: Facts) -> int:
     """In how many of four things that one sees at once two clips agree; stands for the embedder's similarity."""
-    pairs = [(_lying(f), _walking(f), f["animals"], f["light"]) for f in (one, other)]
+    pairs = [(lying(f), walking(f), f["animals"], f["light"]) for f in (one, other)]
     return sum(a == b for a, b in zip(*pairs, strict=True))
 
 

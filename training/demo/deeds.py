@@ -1,6 +1,6 @@
 """Questions about what cows do besides standing, walking and lying: feeding, sniffing, pushing and the like.
 
-Mounting is never asked about and never told of. What one cow does next to another is asked where that is something
+Mounting is never asked about here and never told of. What one cow does next to another is asked where that is something
 else; whether and when a cow feeds, sniffs, … is asked of every clip and answered by what happened.
 """
 

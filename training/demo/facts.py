@@ -72,3 +72,13 @@ def _longest(spells: Any, names: tuple[str, ...]) -> list[float] | None:
         else:
             merged.append([float(spell.start_s), float(spell.end_s)])
     return max(merged, key=lambda s: s[1] - s[0], default=None)
+
+
+def lying(facts: dict[str, Any]) -> int:
+    """How many animals lie at some time."""
+    return sum(spell is not None for spell in facts["lies"])
+
+
+def walking(facts: dict[str, Any]) -> int:
+    """How many animals walk at some time."""
+    return sum(spell is not None for spell in facts["walks"])

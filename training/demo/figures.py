@@ -1,8 +1,9 @@
 """The card's figures, measured on held-out seeds: ``python -m training.demo.figures``.
 
 Reads the shipped bundle and the rendered sets of the work folder (renders what is missing), writes
-``figures.json`` beside the bundle's card. Scores are those of serving (float32, unquantised, uncalibrated softmax at
-one half unless *rule* is said: then the calibrated rule with the neighbours' vote, *unclear* counted apart).
+``figures.json`` beside the bundle's card. Scores are those of serving, but that the tower multiplies in bfloat16 where
+the CPU does (``cache``): unquantised, uncalibrated softmax at one half unless *rule* is said: then the calibrated rule
+with the neighbours' vote, *unclear* counted apart.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from agent.prompts import mounting_question
 from agent.verdict import combine, reason_of, text_verdict
 from services.calibration import read_calibration
 from services.novelty import NoveltyModel
-from services.schema import Calibration, RetrievalMode, VariantName
+from services.schema import Calibration, RetrievalMode
 from services.settings import profile
 from training.demo import shortcut_check, tower
 from training.demo.annotate import LIGHTS, NUMBERS
@@ -39,13 +40,12 @@ from training.demo.general import QUESTIONS, asked
 from training.demo.harvest import WORK
 from training.demo.novelty_fit import recoded
 from training.demo.probe import probe
-from training.demo.scoring import MODES, mounting_scores, probabilities
+from training.demo.scoring import MODES, VARIANTS, mounting_scores, probabilities
 from training.demo.shares import area_under_curve, balanced, share
 from training.demo.video_mae import span_vectors
 from training.demo.writing import written
 
 SHORT = ("brief", "failed", "hidden")
-VARIANTS: tuple[VariantName, ...] = ("base", "tuned")
 ROWS = dict[str, str]
 
 

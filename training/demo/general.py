@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from training.demo.annotate import LIGHTS, NUMBERS
+from training.demo.facts import lying, walking
 from training.demo.language import group_times
 from training.demo.scoring import Asked, Loaded, answers
 from training.demo.wording import cows, number, sentence
@@ -30,12 +31,12 @@ QUESTIONS: dict[str, tuple[str, list[str], Callable[[Facts], int]]] = {
     "lying": (
         "How many cows lie in this video?",
         [sentence(number(n, "lie")) for n in range(len(NUMBERS))],
-        lambda f: sum(spell is not None for spell in f["lies"]),
+        lying,
     ),
     "walking": (
         "How many cows walk in this video?",
         [sentence(number(n, "walk")) for n in range(len(NUMBERS))],
-        lambda f: sum(spell is not None for spell in f["walks"]),
+        walking,
     ),
     "close": ("Do two cows come close?", ["No.", "Yes."], lambda f: int(any(f["close"]))),
 }

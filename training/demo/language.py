@@ -1,10 +1,11 @@
-"""Stages ``align`` and ``language``: the text model learns to read the frozen tower's tokens and to answer.
+"""Stage ``base``, in two parts, align and language: the text model learns to read the frozen tower's tokens and to
+answer.
 
 First single groups of two frames with one-moment questions (whole clips from the start do not get off the ground at
 this size), then whole clips. One encoded video is followed by several questions; each sees the video and itself, by
 a block mask, as if it had been asked alone. Mounting is never asked (see ``corpus``).
 
-``python -m training.demo.language`` runs both stages alone.
+``python -m training.demo.language --sets adapter:4000`` runs both parts alone.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from training.demo.together import Group, add_flags, group_of
 from training.demo.vision import schedule
 from training.demo.wording import Exercise
 from training.features import tower_digest
+from training.precision import cpu_autocast, cpu_dtype
 
 
 @dataclass(frozen=True)
@@ -183,10 +185,12 @@ ATTENTION = "herdlens_masked"
 def _masked_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, scaling: float, **_: Any
 ) -> tuple[Tensor, None]:
-    """``blocked_attention`` in bfloat16 under a mask (B, 1, L, L) bool; half the time of the stock step on a CPU."""
-    added = torch.zeros(attention_mask.shape, dtype=torch.bfloat16).masked_fill_(~attention_mask, -30_000.0)
+    """``blocked_attention`` in ``cpu_dtype`` under a mask (B, 1, L, L) bool; half the time of the stock step on a
+    CPU."""
+    kind = cpu_dtype()
+    added = torch.zeros(attention_mask.shape, dtype=kind).masked_fill_(~attention_mask, -30_000.0)
     with torch.autocast("cpu", enabled=False):
-        return blocked_attention(module, query.bfloat16(), key.bfloat16(), value.bfloat16(), added, scaling)
+        return blocked_attention(module, query.to(kind), key.to(kind), value.to(kind), added, scaling)
 
 
 def _untrained(base: Path, of: Qwen3VLProcessor, seed: int) -> Qwen3VLForConditionalGeneration:
@@ -286,7 +290,7 @@ def run(
     for step in range(first, steps):
         for part, rate in zip([g for o in opts for g in o.param_groups], rates, strict=True):
             part["lr"] = rate * schedule(step / steps)
-        with torch.autocast("cpu", torch.bfloat16):
+        with cpu_autocast():
             loss = loss_of(model, batches(step))
         loss.backward()
         group.mean(text, 0.0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
-from typing import Literal, cast
+from typing import cast
 
 import av
 import cv2
@@ -70,11 +70,11 @@ SIZES = ((320, 180), (384, 216), (448, 256), (640, 360), (848, 480), (960, 540))
 CODECS = (("libx264", "crf", (20, 34)), ("mpeg4", "qscale", (2, 9)))
 
 
-def recoded(seed: int, viewpoints: Literal["train", "new"] = "train") -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+def recoded(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """(31, 128, 224, 3) and times (31,) s: the clip of ``seed`` with the pictures between, taken at other times, at
     another size, quality and codec. Every second is one of the usual sixteen."""
     rng = np.random.default_rng([seed, 31])
-    plan = plan_clip(seed, viewpoints=viewpoints)
+    plan = plan_clip(seed)
     times = np.linspace(rng.uniform(0, 0.2), plan.duration_s - rng.uniform(0.1, 0.3), 31)
     width, height = SIZES[int(rng.integers(len(SIZES)))]
     frames = np.stack(

@@ -11,7 +11,6 @@ with what is seen and what to do. Seeds below 1,000,000 are for training.
 
 from __future__ import annotations
 
-import argparse
 import io
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -35,7 +34,7 @@ from training.demo import quality_answers
 from training.demo.degrade import LEVELS, degrade
 from training.demo.draw import draw_frames
 from training.demo.plan import Viewpoints, plan_clip
-from training.demo.render import FPS, frame_times
+from training.demo.render import FPS, Parser, frame_times
 
 CLIP_FRAMES = 16
 CLIP_SHARE = 0.25
@@ -135,16 +134,9 @@ def make(
     return drawn
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise InputError(message[0].upper() + message[1:] + ("" if message.endswith(".") else "."))
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
-    parser = _Parser(prog="python -m training.demo.quality_data", description=(__doc__ or "").split("\n")[0])
+    parser = Parser(prog="python -m training.demo.quality_data", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--clips", type=int, required=True, help="how many pictures and clips")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first; below 1,000,000 is for training")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")

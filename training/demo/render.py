@@ -91,7 +91,7 @@ def render(
     return entries, digests
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
@@ -106,7 +106,7 @@ def _degradation(text: str) -> tuple[str, int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m training.demo.render", description=(__doc__ or "").split("\n")[0])
+    parser = Parser(prog="python -m training.demo.render", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--clips", type=int, required=True, help="how many clips")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first clip; below 1,000,000 is for training")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")

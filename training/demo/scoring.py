@@ -1,7 +1,8 @@
 """Scores of both verdicts for many clips, from cached vision features: what serving computes, without its waiting.
 
 After one encoded video stand all questions (every retrieval mode, both complete continuations), each seeing the video
-and itself only; so one pass scores a clip in every mode. Float32 and unquantised, as the demo profile serves.
+and itself only; so one pass scores a clip in every mode. Text model float32 and unquantised, as the demo profile
+serves.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
 from agent.prompts import mounting_question
 from services.dialog import STATUS, STATUS_WORDS
-from services.schema import LABELS, Hit, RetrievalMode
+from services.schema import LABELS, Hit, RetrievalMode, VariantName
 from training.demo.language import Layout, group_times
 from training.demo.progress import Progress
 
 MODES: tuple[RetrievalMode, ...] = ("off", "nearest", "contrastive")
+VARIANTS: tuple[VariantName, ...] = ("base", "tuned")
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model with its layout; ``adapter`` is None for the base."""
+    """A model with its layout."""
 
     model: Qwen3VLForConditionalGeneration
     layout: Layout
-    adapter: Path | None
 
 
 def loaded(base: Path, adapter: Path | None = None) -> Loaded:
@@ -42,7 +43,7 @@ def loaded(base: Path, adapter: Path | None = None) -> Loaded:
     model = Qwen3VLForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
     if adapter is not None:
         PeftModel.from_pretrained(model, str(adapter))
-    return Loaded(model.eval(), Layout(of, model), adapter)
+    return Loaded(model.eval(), Layout(of, model))
 
 
 Asked = tuple[str, tuple[str, ...]]

@@ -17,7 +17,7 @@ from transformers import AutoProcessor
 from services.adapters import AdapterRegistry
 from services.dialog import contract
 from services.model_identity import identify
-from services.schema import Calibration, VariantName, digest_of
+from services.schema import Calibration, digest_of
 from services.settings import ROOT, environment_with, profile
 from training.demo import known_answers, language, novelty_fit, quality_data, references, samples, tower, video_mae
 from training.demo import vision as vision_stage
@@ -25,10 +25,9 @@ from training.demo.adapter import fine_tune
 from training.demo.bundle import Bundle
 from training.demo.cache import features
 from training.demo.calibrate import fit, write
-from training.demo.scoring import MODES, probabilities
+from training.demo.scoring import MODES, VARIANTS, probabilities
 from training.demo.together import ONE_THREAD, launch
 
-VARIANTS: tuple[VariantName, ...] = ("base", "tuned")
 RECODED = 160
 """Calibration clips that are also coded anew for the novelty measure."""
 COMPARED = 1500
@@ -50,15 +49,13 @@ def vision(bundle: Bundle) -> None:
 
 
 def base(bundle: Bundle) -> None:
-    """The text model on the frozen tower; the tower comes from the work folder, from what was shipped of it alone, or
-    from the shipped base. Afterwards the base has it."""
-    start = next(place for place in (bundle.work / "vision", bundle.vision, bundle.base) if place.exists())
+    """The text model on the frozen tower, which comes from the work folder or from the shipped base."""
+    start = next(place for place in (bundle.work / "vision", bundle.base) if place.exists())
     sets = [f"{name}:{len(bundle.stored(name, most))}" for name, most in LANGUAGE_CLIPS.items()]
     flags = ["--work", str(bundle.work), "--base", str(start), "--out", str(bundle.base), "--sets", *sets]
     for name in language.STEPS:
         flags += [f"--{name.replace('_', '-')}", str(math.ceil(getattr(language.Settings, name) * bundle.scale))]
     launch("training.demo.language", flags, bundle.work)
-    shutil.rmtree(bundle.vision, ignore_errors=True)
 
 
 def embedder(bundle: Bundle) -> None:

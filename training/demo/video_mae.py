@@ -33,6 +33,7 @@ from training.demo.plan import KINDS
 from training.demo.progress import Progress
 from training.demo.vision import CLASSES, Heads, schedule
 from training.demo.vision import loss_of as dense_loss
+from training.precision import cpu_autocast, cpu_dtype
 
 BLOCK = 32
 SHOWN = 12
@@ -157,7 +158,7 @@ class Clips:
         return {name: first.targets[name].shape[2] * CLASSES.get(name, 1) for name in self.names}
 
     def batch(self, size: int) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensor, Tensor, Tensor]:
-        """Blocks (n, k, 6144) bfloat16, which tokens they are (n, k), dense targets (n, k, C, 4), whether a clip has
+        """Blocks (n, k, 6144) of ``cpu_dtype``, which tokens they are (n, k), dense targets (n, k, C, 4), if a clip has
         them (n,), kind (n,), label (n,)."""
         if len(self.order) < size:
             self.order = self.random.permutation(len(self.rows)).tolist()
@@ -178,9 +179,10 @@ class Clips:
         rows, columns = np.divmod(np.stack(shown), tower.GRID[1] // 2)
         turned = rows * (tower.GRID[1] // 2) + tower.GRID[1] // 2 - 1 - columns
         tokens = tokens_of(np.where(flip[:, None], turned, np.stack(shown)))
-        gain = torch.from_numpy(self.random.uniform(0.7, 1.4, (size, 1, 1)) / 127.5).bfloat16()
-        shift = torch.from_numpy(self.random.uniform(-0.15, 0.15, (size, 1, 1)) - 1.0).bfloat16()
-        x = raw.bfloat16().mul_(gain).add_(shift).clamp_(-1.0, 1.0)
+        dtype = cpu_dtype()
+        gain = torch.from_numpy(self.random.uniform(0.7, 1.4, (size, 1, 1)) / 127.5).to(dtype)
+        shift = torch.from_numpy(self.random.uniform(-0.15, 0.15, (size, 1, 1)) - 1.0).to(dtype)
+        x = raw.to(dtype).mul_(gain).add_(shift).clamp_(-1.0, 1.0)
         facts = [s.notes[i]["facts"] for s, i in chosen]
         kind = torch.tensor([KINDS.index(f["kind"]) for f in facts])
         label = torch.tensor([int(f["label"] == "mounting") for f in facts])
@@ -279,7 +281,7 @@ def train(sets: list[Stored], settings: Settings) -> VideoMAEModel:
         for group, rate in zip([g for o in opts for g in o.param_groups], rates, strict=True):
             group["lr"] = rate * schedule(spent / (minutes * 60))
         batch = clips.batch(settings.batch)
-        with torch.autocast("cpu", torch.bfloat16):
+        with cpu_autocast():
             if spent < settings.minutes_masked * 60:
                 losses = {"masked": masked_loss(encoder, teacher, batch[0], batch[1], settings.masked)}
             else:

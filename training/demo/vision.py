@@ -33,6 +33,7 @@ from training.demo.progress import Progress
 from training.demo.references import reason_of
 from training.demo.resuming import Resume
 from training.demo.together import Group, add_flags, group_of
+from training.precision import cpu_autocast, cpu_dtype
 
 UNASKED = -100
 """The class of a picture whose degradation is not asked for."""
@@ -106,7 +107,7 @@ class Groups:
         return {name: count * CLASSES.get(name, 1) for name, count in counts.items()}
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, dict[str, Tensor], Tensor, Tensor]]:
-        """Patches (n, 112, 1536) bfloat16, targets (n, C, 112), degradation class (n,), level (n,); without end."""
+        """Patches (n, 112, 1536) of ``cpu_dtype``, targets (n, C, 112), degradation class (n,), level (n,); endless."""
         while True:
             order = self.random.permutation(len(self.index))
             for first in range(0, len(order) - size + 1, size):
@@ -122,9 +123,10 @@ class Groups:
         flip = torch.from_numpy(self.random.random(len(rows)) < 0.5)
         raw, targets = mirrored(torch.from_numpy(stored), targets, flip)
         raw, targets, enlarged = zoomed(raw, targets, self.random)
-        gain = torch.from_numpy(self.random.uniform(0.8, 1.25, (len(rows), 1, 1)) / 127.5).bfloat16()
-        shift = torch.from_numpy(self.random.uniform(-0.1, 0.1, (len(rows), 1, 1)) - 1.0).bfloat16()
-        x = raw.bfloat16().mul_(gain).add_(shift).clamp_(-1.0, 1.0)
+        dtype = cpu_dtype()
+        gain = torch.from_numpy(self.random.uniform(0.8, 1.25, (len(rows), 1, 1)) / 127.5).to(dtype)
+        shift = torch.from_numpy(self.random.uniform(-0.1, 0.1, (len(rows), 1, 1)) - 1.0).to(dtype)
+        x = raw.to(dtype).mul_(gain).add_(shift).clamp_(-1.0, 1.0)
         kind = torch.tensor([self.kinds[s][clip] for _, s, clip, _ in where])
         kind = kind.masked_fill(enlarged, UNASKED)  # enlarging blurs by itself
         level = torch.tensor([self.levels[s][clip] for _, s, clip, _ in where])
@@ -288,7 +290,7 @@ def _backward(fast: tower.FastTower, heads: nn.ModuleList, batch: tuple[Any, ...
     x, targets, kind, level = batch
     total = torch.zeros(())
     named: dict[str, float] = {}
-    with torch.autocast("cpu", torch.bfloat16):
+    with cpu_autocast():
         seen = fast(x)
         for weight, head, tokens in zip(OUTPUTS, heads, (seen.pooled, *seen.deep), strict=True):
             losses = loss_of(head, tokens, targets, kind, level)
