@@ -14,6 +14,7 @@ from pathlib import Path
 import bitsandbytes as bnb
 import pytest
 import torch
+import yaml
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
@@ -31,6 +32,7 @@ from tests.training.toy_clips import picture, quiet, toy
 from training.base import load_base, load_dialog
 from training.data import Sample
 from training.features import CachedFeatures, LiveFeatures, Tower, cache_folder
+from training.precision import native_bfloat16
 from training.settings import TrainConfig, from_profile
 from training.targets import SUFFIXES
 from training.trainer import train
@@ -260,6 +262,8 @@ def test_the_script_trains_on_clips_from_files(tmp_path: Path, tiny_base: Path) 
     done = run_script(*flags, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert validate(tmp_path / "out").base_model == tiny_base.name
+    precision = yaml.safe_load((tmp_path / "out" / "settings.yaml").read_text())["precision"]
+    assert precision == ("bf16" if native_bfloat16() else "fp32"), "it repeats the run on any machine"
 
 
 KILLED = """
