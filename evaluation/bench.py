@@ -6,7 +6,8 @@ Prints a table and writes ``build/bench.json``. Ratios are what counts; seconds 
 - variants: base + tuned against one of them
 - long: 16 exact frames of a 60-minute 1080p clip against decoding all of it, and the memory that takes
 - page: the app's first page against the loading of the models
-- training: samples a second and memory with and without cached vision features, and by transformers' Trainer
+- training: samples a second and memory with and without cached vision features, by transformers' Trainer, and in the
+  precision that is not chosen here
 - server: requests per second of a vLLM server at 1, 4 and 16 clients, base + tuned against base alone
 """
 
