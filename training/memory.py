@@ -90,10 +90,9 @@ def training(
 ) -> Estimate:
     """Peak of one optimizer step. ``trained``: LoRA parameters (``architectures.attach_report``); ``tokens``,
     ``answer_tokens`` and ``patches``: of one whole batch, padding included. ``form`` is the
-    weights', ``dtype`` that of everything else.
-    ``attention``: bytes of attention weights kept by one layer (``attention_bytes``, on CPUs), ``mask`` as in
-    ``saved_per_token``. With cached vision features the tower runs before training, one clip at a time, not beside
-    it."""
+    weights', ``dtype`` that of everything else. ``attention``: bytes of attention weights kept by one layer
+    (``attention_bytes``, on CPUs), ``mask`` as in ``saved_per_token``. With cached vision features the tower runs
+    before training, one clip at a time, not beside it."""
     deep = targets in ("vision", "all")
     if deep:
         blocks = 1 if checkpointing else model.vision_layers

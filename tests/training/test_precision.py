@@ -13,8 +13,7 @@ from services.errors import Cancelled, ModelError
 from tests.training.toy_clips import quiet
 from training.base import EXPAND_LIMIT_BYTES, expands, load_base, load_dialog
 from training.data import Sample
-from training.demo.cache import multiplied
-from training.precision import cpu_autocast, cpu_dtype, device_of, native_bfloat16, settled
+from training.precision import cpu_autocast, cpu_dtype, device_of, multiplied, native_bfloat16, settled
 from training.settings import TrainConfig
 from training.trainer import train
 

@@ -25,11 +25,12 @@ from services.model_identity import identify
 from services.model_service import ModelService
 from services.schema import Hit, Provenance, Report, Request, RetrievalMode, VariantName, digest_of
 from services.settings import Settings, profile
-from training.demo.cache import features, multiplied
+from training.demo.cache import features
 from training.demo.harvest import SETS, SHARD, WORK, Stored, harvest, opened
 from training.demo.references import Neighbours
 from training.demo.scoring import MODES, Loaded, loaded, mounting_scores
 from training.demo.video_mae import span_vectors
+from training.precision import multiplied
 
 BUNDLE = Path("assets/demo")
 

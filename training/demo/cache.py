@@ -19,7 +19,7 @@ from training.demo import tower
 from training.demo.harvest import GROUPS, Stored
 from training.demo.progress import Progress
 from training.features import tower_digest
-from training.precision import cpu_autocast, native_bfloat16
+from training.precision import cpu_autocast, multiplied
 
 
 def features(base: Path, stored: Stored, batch: int = 16, *, mirrored: bool = False) -> NDArray[np.float16]:
@@ -43,11 +43,6 @@ def features(base: Path, stored: Stored, batch: int = 16, *, mirrored: bool = Fa
     out.flush()
     part.replace(path)
     return np.load(path, mmap_mode="r")
-
-
-def multiplied() -> str:
-    """What the tower multiplies in here: ``bf16`` or ``fp32``."""
-    return "bf16" if native_bfloat16() else "fp32"
 
 
 def features_of(model: Qwen3VLForConditionalGeneration, patches: NDArray[np.uint8]) -> NDArray[np.float16]:
