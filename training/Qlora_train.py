@@ -34,6 +34,8 @@ MODEL = ""
 OUTPUT = "runs/mounting"
 NAME = "mounting"
 TASK = "mounting"
+START = ""
+"""A finished adapter's folder to go on from, with new clips or another way of asking. Empty: random weights."""
 TARGETS = "language"
 """language, vision or all; only adapters of the language side can be served (here, and by vLLM)."""
 RANK = 16
@@ -91,6 +93,9 @@ def main(
     vectors: Annotated[Path | None, typer.Option(help="Safetensors: clip digest to vector, for similar cases.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Keep vision features here for later runs.")] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute vision features anew each time.")] = False,
+    start: Annotated[Path | None, typer.Option(help="Folder of a finished adapter to go on from.")] = (
+        Path(START) if START else None
+    ),
     targets: Annotated[str, typer.Option(help="What LoRA attaches to: language, vision, all.")] = TARGETS,
     rank: Annotated[int, typer.Option()] = RANK,
     alpha: Annotated[int, typer.Option()] = ALPHA,

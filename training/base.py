@@ -28,6 +28,7 @@ from services.task_media import contract_of
 from training.attention import ByteDropout, blocked_attention
 from training.precision import device_of, settled
 from training.settings import TrainConfig
+from training.start import begin_with
 from training.targets import counted, language_pattern, pattern
 
 ATTENTION = "herdlens_blocked"
@@ -77,7 +78,8 @@ def load_dialog(config: TrainConfig) -> Dialog:
 
 
 def load_base(config: TrainConfig, dialog: Dialog) -> Base:
-    """Load, quantise, check and wrap the base. Random parts (LoRA's A) come from torch's current seed."""
+    """Load, quantise, check and wrap the base. LoRA's weights are those of ``config.start``, else its A comes from
+    torch's current seed."""
     transformers_logging.disable_progress_bar()
     config, device = settled(config), device_of(config)
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
@@ -114,6 +116,8 @@ def load_base(config: TrainConfig, dialog: Dialog) -> Base:
     for parameter in peft.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    if config.start is not None:
+        begin_with(peft, config.start)
     for path in trained:  # autocast chooses the type; PEFT's own cast would go to float32 and back
         model.get_submodule(path).cast_input_dtype_enabled = config.precision != "bf16"
     if device.type == "cpu":

@@ -63,6 +63,8 @@ def _figures(metrics: Mapping[str, Any]) -> list[str]:
         [MEASURES[key], _number(metrics.get(f"base_{key}")), _number(metrics[key]), _counted(key, metrics)]
         for key in found
     ]
+    if (start := metrics.get("started_from")) is not None:
+        ran.append(f"It went on from the adapter `{start['name']}` of {start['created_at'] or 'an unknown date'}.")
     best = f"The weights are those of epoch {metrics['best_epoch'] + 1}, which had the lowest held-out loss."
     return [
         *ran,

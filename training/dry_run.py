@@ -31,6 +31,7 @@ from training.precision import device_of, settled
 from training.preparation import arranged, remarks
 from training.questions import Questions
 from training.settings import TrainConfig
+from training.start import check_start
 from training.steps import VALIDATION_EPOCH, plan, step_counts, warm_up, ways
 from training.views import as_views
 
@@ -68,7 +69,7 @@ def examine(
     sides = arranged(config, samples, None, None, vectors)
     own, held, cases, more = sides
     dialog = load_dialog(config)
-    check_record(config, dialog)
+    check_start(config, check_record(config, dialog))
     if dialog.rule.views is not None:
         own, held = (as_views(part, dialog.rule, read) for part in (own, held))
     found = Examined(own, held, problems=[*problems, *more])

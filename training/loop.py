@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -24,8 +25,8 @@ from training.settings import TrainConfig
 from training.steps import losses, plan, rate, step_counts
 from training.validation import Validation, validate
 
-_NOT_BINDING = ("output", "save_every", "cache", "patience", "name")
-"""Settings that may change between an interrupted run and its resumption."""
+_NOT_BINDING = ("output", "save_every", "cache", "patience", "name", "start")
+"""Settings that may change between an interrupted run and its resumption; of ``start`` the weights bind."""
 
 
 @dataclass(slots=True)
@@ -58,6 +59,7 @@ class Run:
         training, held = prepared.training, prepared.held
         self.config = config
         self.base = prepared.base
+        self.started_from = prepared.start
         self.examples = prepared.examples
         self.training = training
         self.held = held
@@ -78,6 +80,7 @@ class Run:
                 {key: value for key, value in asdict(config).items() if key not in _NOT_BINDING},
                 [[s.digest, s.label, s.reason, [t.text for t in s.conversations]] for s in (*training, *held)],
                 [prepared.weights, prepared.examples.cases.digest],
+                *([prepared.start.digest] if prepared.start else ()),
             ]
         )
 
@@ -133,7 +136,14 @@ class Run:
             "held_out_strata": dict(sorted(Counter(sample.stratum for sample in self.held).items())),
             "vision_seconds": self.examples.features.seconds,
             "total_steps": self.total,
+            "started_from": self._start(),
         }
+
+    def _start(self) -> dict[str, str] | None:
+        """The adapter that the run goes on from."""
+        if (start := self.started_from) is None:
+            return None
+        return {"name": start.name, "digest": start.digest, "created_at": start.created_at}
 
     def _begin_log(self) -> None:
         """First line of the log, and the lines up to the checkpoint: what came after it is done again."""
@@ -205,9 +215,11 @@ class Run:
         return {"loss": total, "learning_rate": now, "grad_norm": float(norm)}
 
     def _measure_base(self) -> None:
-        """The held-out clips before the first step, when the adapter changes nothing yet: what the base makes of them,
-        measured as the adapter will be."""
-        if self.held:
+        """The held-out clips before the first step: what the base makes of them, measured as the adapter will be. A new
+        adapter changes nothing yet; one that the run goes on from is left out."""
+        if not self.held:
+            return
+        with self.base.peft.disable_adapter() if self.started_from else nullcontext():
             self.report(f"The base on the held-out clips: {self._measured().text()}")
 
     def _measured(self) -> Validation:

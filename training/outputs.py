@@ -78,7 +78,7 @@ def _metrics(config: TrainConfig, history: Mapping[str, Any]) -> dict[str, Any]:
     chosen = (row for row in validations if row["epoch"] == history["best_epoch"])
     best: Mapping[str, Any] = next(chosen, {})  # the epoch whose weights were kept
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
-    for key in ("output", "cache"):
+    for key in ("output", "cache", "start"):
         settings.pop(key)
     return {
         "steps": history["step"],
@@ -97,6 +97,7 @@ def _metrics(config: TrainConfig, history: Mapping[str, Any]) -> dict[str, Any]:
         **{key: value for key, value in best.items() if key in COLUMNS[6:]},
         **{f"base_{key}": value for key, value in base.items() if key in COLUMNS[6:]},
         "best_epoch": history["best_epoch"],
+        "started_from": history["started_from"],
         "settings": settings | {"model": _public(config.model)},
     }
 
@@ -106,13 +107,13 @@ def _public(model: str) -> str:
     return Path(model).name if Path(model).is_absolute() else model
 
 
-def check_record(config: TrainConfig, dialog: Dialog) -> str:
-    """Raise now what writing the record would raise after hours: a bad name or task, a base without weights. Returns
-    the digest of the base's weights."""
+def check_record(config: TrainConfig, dialog: Dialog) -> Mapping[str, Any]:
+    """The run's record, as far as it is known. Raises now what writing it would raise after hours: a bad name or task,
+    a base without weights."""
     record = _record(config, dialog, {})
     with TemporaryDirectory() as folder:
         write_record(Path(folder), record)
-    return str(record["weights"])
+    return record
 
 
 def _record(config: TrainConfig, dialog: Dialog, metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from services.adapters import AdapterRecord
 from services.errors import AnnotationError, InputError
 from training.base import Base, load_base, load_dialog
 from training.collator import Collator
@@ -21,6 +22,7 @@ from training.features import CachedFeatures, FrameReader, LiveFeatures, Tower, 
 from training.outputs import check_record
 from training.questions import Questions
 from training.settings import TrainConfig
+from training.start import check_start
 from training.steps import Examples
 from training.views import as_views
 
@@ -30,7 +32,7 @@ Report = Callable[[str], None]
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
     """``lengths``: tokens of each sample's longest question, of ``training`` first, then of ``held``; ``weights``: the
-    base's digest."""
+    base's digest; ``start``: the adapter that the run goes on from."""
 
     base: Base
     examples: Examples
@@ -38,6 +40,7 @@ class Prepared:
     held: list[Sample]
     lengths: list[int]
     weights: str
+    start: AdapterRecord | None
 
 
 def prepare(
@@ -60,12 +63,14 @@ def prepare(
 
     torch.manual_seed(config.seed)
     dialog = load_dialog(config)
-    weights = check_record(config, dialog)
+    record = check_record(config, dialog)
+    start = check_start(config, record)
     if dialog.rule.views is not None:
         training, held = (as_views(part, dialog.rule, read) for part in (training, held))
         everything = [*training, *held]
     base = load_base(config, dialog)
-    for line in (*base.describe(), *remarks(config, use_cache)):
+    going_on = [f"It goes on from the adapter {start.name!r} ({config.start})."] if start else []
+    for line in (*base.describe(), *going_on, *remarks(config, use_cache)):
         report(line)
     features, unreadable = _features(config, base, read, use_cache, everything, report)
     tokenizer, model = dialog.tokenizer, base.model.config
@@ -75,7 +80,7 @@ def prepare(
     _refuse(problems + (unreadable or counted.unreadable) + counted.long)
     lengths = [item.tokens for item in counted.samples]
     report(f"{len(training)} samples to train on, {len(held)} held out; longest {max(lengths)} tokens without cases.")
-    return Prepared(base, examples, training, held, lengths, weights)
+    return Prepared(base, examples, training, held, lengths, record["weights"], start)
 
 
 def arranged(

@@ -30,6 +30,9 @@ class TrainConfig:
     ``targets``: the language layers' projections, the vision tower's linears, or both. A tower that is trained itself
     runs for every batch; and neither vLLM nor this program serves an adapter with a vision side.
 
+    ``start``: folder of a finished adapter that the run goes on from, instead of random weights: more clips, or another
+    way of asking. Base, preprocessing, task, rank, alpha and targets have to be its own.
+
     ``precision``: what is multiplied in; ``auto`` is chosen for the device (``training.precision``). What was chosen
     stands in the adapter's card, in its metrics and in checkpoints, and a resumed run keeps to it.
 
@@ -46,6 +49,8 @@ class TrainConfig:
     window_s: float = 60.0
     min_pixels: int = 16384
     max_pixels: int = 30400
+
+    start: Path | None = None
 
     targets: Targets = "language"
     rank: int = 16

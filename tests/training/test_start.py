@@ -1,0 +1,97 @@
+"""A run that goes on from a finished adapter: it begins with its weights, says so, and is refused where they differ."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from services.errors import AdapterError, Cancelled, InputError
+from tests.training.toy_clips import quiet
+from training.base import load_base, load_dialog
+from training.data import Sample
+from training.settings import TrainConfig
+from training.trainer import train
+
+Settings = Callable[..., TrainConfig]
+
+
+@pytest.fixture(scope="module")
+def first(tiny_base: Path, toys: list[Sample], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A finished adapter's folder and metrics."""
+    config = TrainConfig(
+        model=str(tiny_base),
+        output=tmp_path_factory.mktemp("first"),
+        frames=4,
+        min_pixels=16384,
+        max_pixels=16384,
+        precision="fp32",
+        batch=4,
+        epochs=1,
+        validation_share=0.2,
+    )
+    result = train(config, toys, report=quiet)
+    return result.folder, result.metrics
+
+
+def test_it_begins_with_the_adapters_weights(settings: Settings, first: tuple[Path, Any]) -> None:
+    config = settings(start=first[0])
+    peft = load_base(config, load_dialog(config)).peft
+    held = {name.replace(".default", ""): value for name, value in peft.named_parameters() if value.requires_grad}
+    kept = load_file(first[0] / "adapter_model.safetensors")
+    assert held.keys() == kept.keys() and any(value.any() for name, value in kept.items() if "lora_B" in name)
+    for name, value in kept.items():
+        torch.testing.assert_close(held[name].detach(), value.float(), rtol=0, atol=0)
+
+
+def test_what_it_went_on_from_is_told_and_the_base_is_measured_without_it(
+    settings: Settings, toys: list[Sample], first: tuple[Path, Any], tmp_path: Path
+) -> None:
+    said: list[str] = []
+    result = train(settings(start=first[0], epochs=1), toys, report=said.append)
+    start = result.metrics["started_from"]
+    assert start["name"] == "mounting" and start["digest"] and start["created_at"]
+    assert result.metrics["base_validation_loss"] == pytest.approx(first[1]["base_validation_loss"], rel=1e-4)
+    assert first[1]["started_from"] is None
+    card = (result.folder / "README.md").read_text()
+    assert f"It went on from the adapter `mounting` of {start['created_at']}." in card
+    assert str(tmp_path) not in card + (result.folder / "metrics.json").read_text()
+    assert any("goes on from the adapter 'mounting'" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    "values, sentence",
+    [
+        ({"rank": 4}, "rank 16 and alpha 32, this run 4 and 32; give --rank 16 --alpha 32"),
+        ({"alpha": 8}, "this run 16 and 8"),
+        ({"task": "heat"}, "trained for the task 'mounting', this run is for 'heat'"),
+        ({"frames": 8}, "preprocessing"),
+        ({"targets": "all"}, "other layers; give --targets"),
+        ({"start": Path("nowhere")}, "nowhere"),
+    ],
+)
+def test_another_kind_of_adapter_is_refused_before_anything_is_trained(
+    settings: Settings, toys: list[Sample], first: tuple[Path, Any], values: dict[str, Any], sentence: str
+) -> None:
+    config = settings(**{"start": first[0], "cache": None, **values})
+    with pytest.raises(AdapterError, match=sentence):
+        train(config, toys, report=quiet)
+
+
+def test_an_interrupted_run_goes_on_with_the_same_start_only(
+    settings: Settings, toys: list[Sample], first: tuple[Path, Any], tmp_path: Path
+) -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Cancelled):
+        train(settings(start=first[0]), toys, report=quiet, cancelled=stop)
+    with pytest.raises(InputError, match="other settings or data"):
+        train(settings(), toys, resume=True, report=quiet)
+    moved = shutil.copytree(first[0], tmp_path / "moved")
+    assert train(settings(start=moved), toys, resume=True, report=quiet).metrics["started_from"]["name"] == "mounting"

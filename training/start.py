@@ -1,0 +1,45 @@
+"""A run may go on from a finished adapter: checked before the base is loaded, then put where random weights stand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file
+
+from services.adapters import AdapterRecord, check_base, validate
+from services.adapters_check import CONFIG, WEIGHTS
+from services.errors import AdapterError
+from training.settings import TrainConfig
+
+
+def check_start(config: TrainConfig, record: Mapping[str, Any]) -> AdapterRecord | None:
+    """The adapter that ``config.start`` names, or None. AdapterError unless it is of the base, preprocessing and task
+    of this run's own ``record``, and of its rank and alpha."""
+    if config.start is None:
+        return None
+    start = validate(config.start)
+    check_base(start, record["base_model"], record["architecture"], record["weights"], record["preprocessing"])
+    alpha = json.loads((config.start / CONFIG).read_text(encoding="utf-8"))["lora_alpha"]
+    if start.task != record["task"]:
+        raise AdapterError(
+            f"The adapter {start.name!r} was trained for the task {start.task!r}, this run is for {record['task']!r}; "
+            "start from another, or name its task with --task."
+        )
+    if (start.rank, alpha) != (config.rank, config.alpha):
+        raise AdapterError(
+            f"The adapter {start.name!r} has rank {start.rank} and alpha {alpha:g}, this run {config.rank} and "
+            f"{config.alpha}; give --rank {start.rank} --alpha {alpha:g}."
+        )
+    return start
+
+
+def begin_with(peft: PeftModel, folder: Path) -> None:
+    """Copy the adapter in ``folder`` over the random weights of ``peft``; AdapterError where it has other layers."""
+    weights = load_file(folder / WEIGHTS)
+    if weights.keys() != get_peft_model_state_dict(peft).keys():
+        raise AdapterError(f"The adapter in {folder} was trained on other layers; give --targets as it had them.")
+    set_peft_model_state_dict(peft, weights)
