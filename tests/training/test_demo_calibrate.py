@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agent.verdict import combine
-from training.demo.calibrate import RISK, fit, thresholds
+from training.demo.calibrate import RISK, fit, thresholds, upper_bound
 from training.demo.shares import area_under_curve, balanced, share
 
 
@@ -18,13 +18,33 @@ def _clips(strength: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_answered_clips_keep_the_risk() -> None:
-    p, mounting = _clips(3.0)
+    p, mounting = _clips(4.0)
     rule = fit(p, None, mounting)
     fused = np.array([combine(float(value), None, rule) for value in p])
     answered = (fused <= rule.normal_below) | (fused >= rule.mounting_above)
     wrong = (fused >= 0.5) != mounting
     assert answered.mean() > 0.5
-    assert (wrong & answered).sum() / answered.sum() <= RISK
+    assert upper_bound(int((wrong & answered).sum()), int(answered.sum())) <= RISK
+
+
+def test_other_clips_keep_the_risk_too() -> None:
+    """The narrowest band that keeps it on the clips that it was chosen on would be too narrow every second time."""
+    kept = 0
+    for seed in range(40):
+        low, high = thresholds(*_clips(4.0, seed))
+        p, mounting = _clips(4.0, 1000 + seed)
+        answered = (p <= low) | (p >= high)
+        kept += ((p >= 0.5) != mounting)[answered].mean() <= RISK
+    assert kept >= 34
+
+
+def test_the_upper_bound_is_the_exact_binomial_one() -> None:
+    """Seeing no more than so many wrong has a chance of one in twenty at the bound."""
+    from scipy.stats import binom
+
+    for wrong, answered in ((0, 149), (3, 400), (12, 1000)):
+        assert binom.cdf(wrong, answered, upper_bound(wrong, answered)) == pytest.approx(0.05)
+    assert upper_bound(0, 0) == upper_bound(5, 5) == 1.0
 
 
 def test_a_model_at_odds_with_the_truth_gets_no_say() -> None:

@@ -1,7 +1,8 @@
 """Stage ``calibrate``: the verdict rule's numbers per retrieval mode and variant, fitted on the calibration set.
 
 A logistic regression on the model's logit and the neighbours' vote (seeds below 1,000,000, never trained on), then
-two thresholds: the narrowest *unclear* band that keeps the share of wrong verdicts among the answered at RISK or below.
+two thresholds: the narrowest *unclear* band for which an upper bound of the share of wrong verdicts among the answered
+is at most RISK.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import beta
 from sklearn.linear_model import LogisticRegression
 
 from agent.verdict import logit
 from services.schema import Calibration
 
-RISK = 0.02
+RISK, SURE = 0.02, 0.95
 F64 = NDArray[np.float64]
 
 
@@ -50,15 +52,24 @@ def fit(p_vlm: F64, votes: F64 | None, mounting: NDArray[np.bool_]) -> Calibrati
 
 
 def thresholds(p: F64, mounting: NDArray[np.bool_], risk: float = RISK) -> tuple[float, float]:
-    """(normal_below, mounting_above): the narrowest band around ½ outside of which at most ``risk`` are wrong; where
-    none is, the one outside of which the 2 % of either side lie that are nearest to 0 and to 1."""
+    """(normal_below, mounting_above): the narrowest band around ½ outside of which surely no more than ``risk`` are
+    wrong; where none is, the one outside of which the 2 % of either side lie that are nearest to 0 and to 1.
+
+    The share itself of these clips would leave a risk that other clips exceed every second time. So its upper bound is
+    compared, the exact binomial one at SURE, as in selective classification with guaranteed risk (Geifman and El-Yaniv,
+    2017), whose correction for trying many bands is left out: neighbouring bands hold nearly the same clips."""
     for half in np.arange(0.0, 0.4951, 0.005):
         low, high = 0.5 - half, 0.5 + half
         answered = (p <= low) | (p >= high)
         wrong = ((p >= high) & ~mounting) | ((p <= low) & mounting)
-        if answered.sum() >= 20 and wrong.sum() / answered.sum() <= risk:
+        if upper_bound(int(wrong.sum()), int(answered.sum())) <= risk:
             return float(low), float(high)
     return float(min(0.45, np.quantile(p, 0.02))), float(max(0.55, np.quantile(p, 0.98)))
+
+
+def upper_bound(wrong: int, answered: int) -> float:
+    """The one-sided Clopper-Pearson bound at SURE of a share of which ``wrong`` of ``answered`` were seen."""
+    return 1.0 if wrong >= answered else float(beta.ppf(SURE, wrong + 1, answered - wrong))
 
 
 def write(path: Path, rules: Mapping[str, Mapping[str, Calibration]], digests: Mapping[str, Any]) -> None:
