@@ -12,7 +12,7 @@ import argparse
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -264,63 +264,91 @@ def shortcut(figures: Figures, bundle: Bundle) -> None:
     """Whether anything but the behaviour tells the label."""
     x, y = shortcut_check.features(bundle.count(2000), 500_000, None, processes=1)
     told = balanced(shortcut_check.guesses(x, y), y > 0.5)
-    figures.add("Label without the behaviour", "from light, viewpoint, herd, length, brightness, colour", told)
+    figures.add(SHORTCUT, "from light, viewpoint, herd, length, brightness, colour", told)
 
 
-def measured(bundle: Bundle, sets: Sequence[str]) -> Figures:
-    """All tables; ``sets`` among test, new, second; with the last one what is of none of them."""
+def measured(bundle: Bundle, sets: Sequence[str], there: Collection[str] = ()) -> Figures:
+    """All tables but those that are ``there``; ``sets`` among test, new, second; with the last one what is of none of
+    them."""
     figures = Figures()
+
+    def wanted(table: str) -> bool:
+        return not any(title.startswith(table) for title in there)
+
     titles = {"test": "training viewpoints", "new": "new viewpoints", "second": "second style"}
     for name in sets:
         seen, title = bundle.seen(name), titles[name]
         mounting(figures, bundle, name, seen, f"Mounting, {title}")
         if name != "second":
-            general(figures, bundle, seen, f"Base, general questions, {title}")
             reasons(figures, bundle, name, seen, title)
-            known = bundle.stored("calibration")
-            for what, right in probe((known, features(bundle.base, known)), (seen.stored, seen.features)).items():
-                figures.add("Tower, read by a logistic regression", f"{title}: {what}", right)
-        retrieval(figures, bundle, seen, title)
+            if wanted(general_title := f"Base, general questions, {title}"):
+                general(figures, bundle, seen, general_title)
+            if wanted(TOWER):
+                known = bundle.stored("calibration")
+                for what, right in probe((known, features(bundle.base, known)), (seen.stored, seen.features)).items():
+                    figures.add(TOWER, f"{title}: {what}", right)
+        if wanted("Embedder"):
+            retrieval(figures, bundle, seen, title)
         unknown(figures, bundle, name, seen, title)
         if name == "test":
             recoded_control(figures, bundle, seen)
-            leak(figures, bundle, seen)
-        if name == "second":
+            if wanted("Base, captions"):
+                leak(figures, bundle, seen)
+        if name == "second" and wanted(SHORTCUT):
             shortcut(figures, bundle)
     return figures
 
 
+FILES = {
+    "base": "base/model.safetensors",
+    "mounting adapter": "adapters/mounting/adapter_model.safetensors",
+    "quality adapter": "adapters/quality/adapter_model.safetensors",
+    "embedder": "embedder/model.safetensors",
+    "calibration": "calibration.json",
+}
+TOWER, SHORTCUT = "Tower, read by a logistic regression", "Label without the behaviour"
+OF = {
+    "Base, general questions": ("base",),
+    "Base, captions": ("base",),
+    TOWER: ("base",),
+    "Embedder": ("embedder",),
+    "Picture quality": ("base", "quality adapter"),
+    SHORTCUT: (),
+}
+"""Files that decide what a table says, by how its title begins; any other table is of all of them."""
+MEASURED_WITH = "Measured with"
+
+
 def measured_with(folder: Path) -> ROWS:
     """Digests of the files that the figures are of."""
-    files = {
-        "base": "base/model.safetensors",
-        "mounting adapter": "adapters/mounting/adapter_model.safetensors",
-        "quality adapter": "adapters/quality/adapter_model.safetensors",
-        "embedder": "embedder/model.safetensors",
-        "calibration": "calibration.json",
-    }
-    return {name: hashlib.sha256((folder / file).read_bytes()).hexdigest()[:16] for name, file in files.items()}
+    return {name: hashlib.sha256((folder / file).read_bytes()).hexdigest()[:16] for name, file in FILES.items()}
 
 
-MEASURED_WITH = "Measured with"
+def unchanged(folder: Path) -> dict[str, ROWS]:
+    """The tables of ``figures.json`` that are of the files that are there now."""
+    path = folder / "figures.json"
+    known: dict[str, ROWS] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    before, now = known.pop(MEASURED_WITH, {}), measured_with(folder)
+    same = {name for name in FILES if before.get(name) == now[name]}
+    return {title: rows for title, rows in known.items() if same.issuperset(_files_of(title))}
+
+
+def _files_of(title: str) -> Iterable[str]:
+    return next((files for beginning, files in OF.items() if title.startswith(beginning)), FILES)
 
 
 def keep(figures: Figures, folder: Path) -> None:
     """Write ``figures.json``; tables and rows that were not measured this time stay, in the order of the whole run,
     unless they are of other files than those that are there now."""
-    path = folder / "figures.json"
-    now = measured_with(folder)
     with FileLock(folder / ".figures.lock"):
-        known: dict[str, ROWS] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        if known.get(MEASURED_WITH) != now:
-            known = {MEASURED_WITH: now}
+        known = {MEASURED_WITH: measured_with(folder), **unchanged(folder)}
         for title, rows in figures.tables.items():
             known.setdefault(title, {}).update(rows)
         firsts = ("Mounting, training", "Mounting, new", "Mounting", "Tuned", "Whole", "Embedder", "Tower", "Base")
         known = dict(
             sorted(known.items(), key=lambda row: next((i for i, f in enumerate(firsts) if row[0].startswith(f)), 9))
         )
-        path.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / "figures.json").write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / ".figures.lock").unlink(missing_ok=True)
 
 
@@ -330,11 +358,12 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--sets", nargs="+", default=["test", "new", "second"], choices=["test", "new", "second"])
     parser.add_argument("--scale", type=float, default=1.0, help="as the build's")
+    parser.add_argument("--changed", action="store_true", help="only tables that were measured with other files")
     a = parser.parse_args()
     if a.scale < 1.0 and a.bundle == BUNDLE:
         parser.error("a rehearsal's figures would replace those of the shipped bundle; give --bundle and --work too")
     torch.set_num_threads(1)
-    figures = measured(Bundle(a.bundle, a.work, a.scale), a.sets)
+    figures = measured(Bundle(a.bundle, a.work, a.scale), a.sets, unchanged(a.bundle) if a.changed else ())
     keep(figures, a.bundle)
     for title, rows in figures.tables.items():
         print(f"\n{title}")
