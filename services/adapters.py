@@ -44,7 +44,7 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 class AdapterRecord:
     """What is known of an adapter. ``base_model`` is the id of the base it was trained on; ``architecture`` and
     ``weights`` are that base's digests, ``preprocessing`` that of the contract; ``digest`` covers the adapter's own
-    configuration and weights."""
+    configuration and weights, ``rank`` and ``alpha`` are LoRA's."""
 
     name: str
     folder: Path
@@ -55,6 +55,7 @@ class AdapterRecord:
     preprocessing: str
     digest: str
     rank: int
+    alpha: float
     created_at: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
@@ -198,7 +199,9 @@ def validate(folder: Path) -> AdapterRecord:
             f"training/Qlora_train.py, which writes it, or write the keys {', '.join(_Record.model_fields)} yourself."
         )
     record = _parsed(read_json(folder / RECORD), folder / RECORD)
-    return AdapterRecord(folder=folder, digest=checked.digest, rank=checked.rank, **record.model_dump())
+    return AdapterRecord(
+        folder=folder, digest=checked.digest, rank=checked.rank, alpha=checked.alpha, **record.model_dump()
+    )
 
 
 def write_record(folder: Path, record: AdapterRecord | Mapping[str, Any]) -> None:

@@ -65,9 +65,10 @@ _TASKS = (None, "CAUSAL_LM", "SEQ_2_SEQ_LM", "FEATURE_EXTRACTION")
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What the check found: rank, and the digest of configuration and weights together."""
+    """What the check found: rank and alpha, and the digest of configuration and weights together."""
 
     rank: int
+    alpha: float
     digest: str
 
 
@@ -80,7 +81,8 @@ def check_folder(folder: Path) -> Checked:
     rank = _check_config(config, folder)
     weights = _read(folder / WEIGHTS, MAX_WEIGHT_BYTES)
     _check_tensors(weights, config, rank, folder)
-    return Checked(rank, digest_of({"config": config, "weights": hashlib.sha256(weights).hexdigest()}))
+    digest = digest_of({"config": config, "weights": hashlib.sha256(weights).hexdigest()})
+    return Checked(rank, float(config["lora_alpha"]), digest)
 
 
 def read_json(path: Path) -> dict[str, Any]:

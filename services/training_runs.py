@@ -40,7 +40,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 @dataclass(frozen=True, slots=True)
 class RunSettings:
     """What can be chosen in the browser; the rest is the trainer's default. ``batch`` clips make one step, ``at_once``
-    of them one pass; no ``learning_rate``: the profile's. ``context`` as in its ``--context``."""
+    of them one pass; no ``learning_rate``: the profile's. ``context`` as in its ``--context``; ``start``: folder of the
+    adapter that it goes on from."""
 
     profile: str
     epochs: int = 6
@@ -51,6 +52,7 @@ class RunSettings:
     validation_share: float = 0.2
     max_steps: int | None = None
     save_every: int = 20
+    start: str | None = None
 
     def flags(self) -> list[str]:
         values = {key: value for key, value in asdict(self).items() if value is not None and key != "at_once"}

@@ -38,8 +38,9 @@ START = ""
 """A finished adapter's folder to go on from, with new clips or another way of asking. Empty: random weights."""
 TARGETS = "language"
 """language, vision or all; only adapters of the language side can be served (here, and by vLLM)."""
-RANK = 16
-ALPHA = 32
+RANK: int | None = None
+ALPHA: int | None = None
+"""None: 16 and 32, or those of the adapter that is gone on from."""
 DROPOUT = 0.05
 EPOCHS = 6
 MAX_STEPS: int | None = None
@@ -97,8 +98,8 @@ def main(
         Path(START) if START else None
     ),
     targets: Annotated[str, typer.Option(help="What LoRA attaches to: language, vision, all.")] = TARGETS,
-    rank: Annotated[int, typer.Option()] = RANK,
-    alpha: Annotated[int, typer.Option()] = ALPHA,
+    rank: Annotated[int | None, typer.Option(help="Default 16, or that of --start.")] = RANK,
+    alpha: Annotated[int | None, typer.Option(help="Default 32, or that of --start.")] = ALPHA,
     dropout: Annotated[float, typer.Option()] = DROPOUT,
     epochs: Annotated[int, typer.Option()] = EPOCHS,
     max_steps: Annotated[int | None, typer.Option(help="Stop after so many steps.")] = MAX_STEPS,
@@ -146,6 +147,7 @@ def main(
 
 def _run(given: dict[str, Any], *, resume: bool, dry: bool, verbose: bool) -> None:
     """Check the cheap things first: a wrong flag or entry is told before torch is loaded."""
+    from services.adapters import validate
     from services.settings import profile
     from training.data import collect
     from training.settings import TrainConfig, from_profile
@@ -153,6 +155,9 @@ def _run(given: dict[str, Any], *, resume: bool, dry: bool, verbose: bool) -> No
     if not given["data"]:
         raise InputError("Which annotations? Give --data FILE or set DATA_FILE at the top of this script.")
     own = {key: value for key, value in given.items() if key in {field.name for field in fields(TrainConfig)}}
+    if own["start"] is not None:
+        known = validate(own["start"])
+        own |= {"rank": own["rank"] or known.rank, "alpha": own["alpha"] or int(known.alpha)}
     config = from_profile(given["profile"], **own | {"model": given["model"] or None})
     samples, problems = collect(Path(given["data"]), given["media_root"])
     vectors = _vectors(given["vectors"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
 
 from services.adapters import AdapterRecord, check_base, validate
-from services.adapters_check import CONFIG, WEIGHTS
+from services.adapters_check import WEIGHTS
 from services.errors import AdapterError
 from training.settings import TrainConfig
 
@@ -23,16 +22,15 @@ def check_start(config: TrainConfig, record: Mapping[str, Any]) -> AdapterRecord
         return None
     start = validate(config.start)
     check_base(start, record["base_model"], record["architecture"], record["weights"], record["preprocessing"])
-    alpha = json.loads((config.start / CONFIG).read_text(encoding="utf-8"))["lora_alpha"]
     if start.task != record["task"]:
         raise AdapterError(
             f"The adapter {start.name!r} was trained for the task {start.task!r}, this run is for {record['task']!r}; "
             "start from another, or name its task with --task."
         )
-    if (start.rank, alpha) != (config.rank, config.alpha):
+    if (start.rank, start.alpha) != (config.rank, config.alpha):
         raise AdapterError(
-            f"The adapter {start.name!r} has rank {start.rank} and alpha {alpha:g}, this run {config.rank} and "
-            f"{config.alpha}; give --rank {start.rank} --alpha {alpha:g}."
+            f"The adapter {start.name!r} has rank {start.rank} and alpha {start.alpha:g}, this run {config.rank} and "
+            f"{config.alpha}; leave --rank and --alpha out, or give its own."
         )
     return start
 

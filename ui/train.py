@@ -70,6 +70,14 @@ def _new(current: Desk, service: ModelService, active: RunView | None) -> None:
         name = st.text_input(
             w("train.name"), value=free, max_chars=64, key=f"train_name_{free}", help=w("train.name_help")
         )
+        known = service.adapter_names("mounting")
+        start = st.selectbox(
+            w("train.begin"),
+            [None, *known],
+            format_func=lambda adapter: w("train.begin_new") if adapter is None else plain(adapter),
+            key="train_begin",
+            help=w("train.begin_help"),
+        )
         epochs = st.slider(w("train.epochs"), 1, 20, usual.epochs, key="train_epochs", help=w("train.epochs_help"))
         with st.expander(w("train.more"), icon=":material/tune:"):
             batch = st.select_slider(w("train.batch"), [1, 2, 4, 8, 16], usual.batch, key="train_batch")
@@ -113,6 +121,7 @@ def _new(current: Desk, service: ModelService, active: RunView | None) -> None:
         learning_rate=rate,
         context="mixed" if context and has_cases(clips, share) else "off",
         validation_share=share,
+        start=None if start is None else str(service.adapters.get(start).folder.absolute()),
     )
     _start(service, name.strip(), settings, clips)
 

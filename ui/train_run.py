@@ -57,15 +57,15 @@ def heading(run: RunView) -> str:
 def _panel(service: ModelService, run: RunView) -> None:
     w = words()
     st.subheader(heading(run), anchor=False)
-    st.caption(
-        w(
-            "train.run_facts",
-            mounting=run.clips.get("mounting", 0),
-            normal=run.clips.get("normal", 0),
-            profile=plain(str(run.settings["profile"])),
-            when=run.created_at[:16].replace("T", " "),
-        )
+    facts = w(
+        "train.run_facts",
+        mounting=run.clips.get("mounting", 0),
+        normal=run.clips.get("normal", 0),
+        profile=plain(str(run.settings["profile"])),
+        when=run.created_at[:16].replace("T", " "),
     )
+    start = run.settings.get("start")
+    st.caption(facts if start is None else f"{facts} · {w('train.began_with', name=plain(Path(start).name))}")
     if run.preparing:
         st.progress(0.0, text=w("train.preparing"))
     elif run.total_steps and run.state != "done":

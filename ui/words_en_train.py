@@ -39,6 +39,13 @@ WORDS: dict[str, str] = {
     "train.name": "Name of the new adapter",
     "train.name_help": "Letters, digits, dashes and underscores. The adapter is chosen by this name later.",
     "train.name_taken": "There is an adapter called {name} already; choose another name.",
+    "train.begin": "Begin with",
+    "train.begin_new": "A new adapter",
+    "train.begin_help": (
+        "A new adapter knows your clips only, and needs many. Going on from one that there is keeps what it knows, so "
+        "that few clips add to it; the one that there is stays as it is."
+    ),
+    "train.began_with": "goes on from {name}",
     "train.epochs": "Times through all clips",
     "train.epochs_help": "It stops earlier by itself when the held-out clips no longer get better.",
     "train.more": "More settings",

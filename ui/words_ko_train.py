@@ -39,6 +39,13 @@ WORDS: dict[str, str] = {
     "train.name": "새 어댑터의 이름",
     "train.name_help": "영문자, 숫자, 줄표, 밑줄만 쓸 수 있습니다. 나중에 이 이름으로 고릅니다.",
     "train.name_taken": "{name}(이)라는 어댑터가 이미 있습니다. 다른 이름을 쓰세요.",
+    "train.begin": "시작점",
+    "train.begin_new": "새 어댑터",
+    "train.begin_help": (
+        "새 어댑터는 내 영상만 알기 때문에 영상이 많이 필요합니다. 이미 있는 어댑터에서 이어 가면 배운 것을 "
+        "그대로 두고 적은 영상으로 더 배웁니다. 원래 어댑터는 바뀌지 않습니다."
+    ),
+    "train.began_with": "{name}에서 이어 감",
     "train.epochs": "전체 영상을 되풀이하는 횟수",
     "train.epochs_help": "따로 떼어 둔 영상의 결과가 더 나아지지 않으면 먼저 멈춥니다.",
     "train.more": "자세한 설정",

@@ -68,7 +68,7 @@ def test_what_it_went_on_from_is_told_and_the_base_is_measured_without_it(
 @pytest.mark.parametrize(
     "values, sentence",
     [
-        ({"rank": 4}, "rank 16 and alpha 32, this run 4 and 32; give --rank 16 --alpha 32"),
+        ({"rank": 4}, "rank 16 and alpha 32, this run 4 and 32; leave --rank"),
         ({"alpha": 8}, "this run 16 and 8"),
         ({"task": "heat"}, "trained for the task 'mounting', this run is for 'heat'"),
         ({"frames": 8}, "preprocessing"),

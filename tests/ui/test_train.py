@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import struct
 import time
@@ -98,6 +99,7 @@ def test_a_training_is_begun_stopped_resumed_and_put_to_use(own: None, page: Any
     at = page()
     assert not at.exception and not at.error
     assert "8 clips, 8 of them with a reason in words." in shown(at)
+    at.selectbox("train_begin").set_value("mounting")
     at.slider("train_epochs").set_value(EPOCHS)
     at.select_slider("train_batch").set_value(1)
     start_button(at).click().run()
@@ -125,6 +127,8 @@ def test_a_training_is_begun_stopped_resumed_and_put_to_use(own: None, page: Any
     assert list(figures["Base"])[-1] == f"{done.base['validation_loss']:.3f}"
     assert list(figures["New adapter"])[-1] == f"{done.best['validation_loss']:.3f}"
     assert "On the 2 held-out clips" in shown(at)
+    assert "goes on from mounting" in shown(at)
+    assert json.loads((done.output / "metrics.json").read_text())["started_from"]["name"] == "mounting"
 
     at.button("train_use").click().run()
     assert not at.exception and not at.error
