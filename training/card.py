@@ -91,6 +91,8 @@ def _limits(config: TrainConfig, metrics: Mapping[str, Any]) -> list[str]:
         f"It fits this base and preprocessing ({config.frames} frames, {config.min_pixels} to {config.max_pixels} "
         "pixels) and is refused elsewhere.",
     ]
+    if metrics.get("started_from") and metrics["held_out"]:
+        lines.append("The adapter that it went on from may have been trained on the samples that were held out here.")
     if 0 < metrics["held_out"] < 100:
         lines.append(f"{metrics['held_out']} held-out samples are few: one more error moves a share by about "
                      f"{1 / metrics['held_out']:.0%}.")  # fmt: skip

@@ -15,6 +15,7 @@ import psutil
 import torch
 from numpy.typing import NDArray
 
+from services.adapters import AdapterRecord
 from services.architectures import architectures
 from services.errors import AnnotationError, ClipError
 from services.memory import CONTEXT, ELEMENT, GIB, Estimate, Form, Sizes, inference, sizes
@@ -31,7 +32,7 @@ from training.precision import device_of, settled
 from training.preparation import arranged, remarks
 from training.questions import Questions
 from training.settings import TrainConfig
-from training.start import check_start
+from training.start import check_start, going_on
 from training.steps import VALIDATION_EPOCH, plan, step_counts, warm_up, ways
 from training.views import as_views
 
@@ -49,10 +50,12 @@ class Row:
 
 @dataclass(slots=True)
 class Examined:
-    """``training`` and ``held`` as split, ``rows`` of both in this order (empty where a sample cannot be read)."""
+    """``training`` and ``held`` as split, ``rows`` of both in this order (empty where a sample cannot be read);
+    ``start``: the adapter that the run would go on from."""
 
     training: list[Sample]
     held: list[Sample]
+    start: AdapterRecord | None = None
     counts: Counts = field(default_factory=Counts)
     rows: list[Row] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -69,10 +72,10 @@ def examine(
     sides = arranged(config, samples, None, None, vectors)
     own, held, cases, more = sides
     dialog = load_dialog(config)
-    check_start(config, check_record(config, dialog))
+    start = check_start(config, check_record(config, dialog))
     if dialog.rule.views is not None:
         own, held = (as_views(part, dialog.rule, read) for part in (own, held))
-    found = Examined(own, held, problems=[*problems, *more])
+    found = Examined(own, held, start, problems=[*problems, *more])
     expander, questions = Expander(dialog, read), Questions(dialog, config.bare_share)
     known: dict[str, tuple[str, int] | ClipError] = {}
 
@@ -120,7 +123,7 @@ def dry_run(
     """Report what a run with these settings would do. AnnotationError at the end lists every problem of the data."""
     config = settled(config)
     found = examine(config, samples, vectors, read, problems)
-    for part in (_data(config, found, every_sample), _attached(config), remarks(config, use_cache)):
+    for part in (_data(config, found, every_sample), _attached(config, found.start), remarks(config, use_cache)):
         for line in part:
             report(line)
     if found.problems:
@@ -165,8 +168,9 @@ def _data(config: TrainConfig, found: Examined, every_sample: bool) -> Iterator[
         yield "The tokens of every sample: --verbose."
 
 
-def _attached(config: TrainConfig) -> Iterator[str]:
+def _attached(config: TrainConfig, start: AdapterRecord | None) -> Iterator[str]:
     """Where LoRA attaches on this base and, by the same rule, on the published architectures."""
+    yield from going_on(start)
     own = attach_report(str(base_folder(config.model)), config.targets, config.rank)
     yield f"LoRA here: {own.line()}"
     yield "The same targets on the published architectures (built without weights):"

@@ -22,7 +22,7 @@ from training.features import CachedFeatures, FrameReader, LiveFeatures, Tower, 
 from training.outputs import check_record
 from training.questions import Questions
 from training.settings import TrainConfig
-from training.start import check_start
+from training.start import check_start, going_on
 from training.steps import Examples
 from training.views import as_views
 
@@ -69,8 +69,7 @@ def prepare(
         training, held = (as_views(part, dialog.rule, read) for part in (training, held))
         everything = [*training, *held]
     base = load_base(config, dialog)
-    going_on = [f"It goes on from the adapter {start.name!r} ({config.start})."] if start else []
-    for line in (*base.describe(), *going_on, *remarks(config, use_cache)):
+    for line in (*base.describe(), *going_on(start), *remarks(config, use_cache)):
         report(line)
     features, unreadable = _features(config, base, read, use_cache, everything, report)
     tokenizer, model = dialog.tokenizer, base.model.config

@@ -35,6 +35,11 @@ def check_start(config: TrainConfig, record: Mapping[str, Any]) -> AdapterRecord
     return start
 
 
+def going_on(start: AdapterRecord | None) -> list[str]:
+    """What is told of it before the run."""
+    return [] if start is None else [f"It goes on from the adapter {start.name!r} in {start.folder}."]
+
+
 def begin_with(peft: PeftModel, folder: Path) -> None:
     """Copy the adapter in ``folder`` over the random weights of ``peft``; AdapterError where it has other layers."""
     weights = load_file(folder / WEIGHTS)

@@ -105,6 +105,7 @@ def test_the_shipped_adapter_stays_until_the_new_one_is_trained(
     (bundle.adapter / "adapter_model.safetensors").write_text("shipped")
     monkeypatch.setattr(stages.torch, "set_num_threads", lambda _: None)
     monkeypatch.setattr(Bundle, "stored", lambda *_: ())
+    started: list[object] = []
     monkeypatch.setattr(stages, "features", lambda *_, **__: None)
     outputs: list[Path] = []
 
@@ -116,18 +117,34 @@ def test_the_shipped_adapter_stays_until_the_new_one_is_trained(
     def finished(profile: object, base: Path, output: Path, *_: object, **__: object) -> None:
         assert (output / "checkpoint").is_dir(), "the broken training is not gone on with"
         outputs.append(output)
-        for name in ("adapter_model.safetensors", "progress.jsonl", "settings.yaml"):
+        (output / "herdlens.json").write_text("first")
+
+    def gone_on(profile: object, base: Path, output: Path, *_: object, start: Path, **__: object) -> None:
+        assert (start / "herdlens.json").is_file()
+        outputs.append(output)
+        started.append(start)
+        output.mkdir(exist_ok=True)
+        if len(started) == 2:
+            raise KeyboardInterrupt
+        for name in ("adapter_model.safetensors", "progress.jsonl", "settings.yaml", "herdlens.json"):
             (output / name).write_text("new")
 
+    monkeypatch.setattr(stages, "go_on_with_cases", gone_on)
     monkeypatch.setattr(stages, "fine_tune", broken)
     with pytest.raises(KeyboardInterrupt):
         stages.adapter(bundle)
     assert (bundle.adapter / "adapter_model.safetensors").read_text() == "shipped"
     monkeypatch.setattr(stages, "fine_tune", finished)
+    with pytest.raises(KeyboardInterrupt):
+        stages.adapter(bundle)
+    assert (bundle.adapter / "adapter_model.safetensors").read_text() == "shipped"
     stages.adapter(bundle)
-    assert [path.name for path in bundle.adapter.iterdir()] == ["adapter_model.safetensors"]
+    assert {path.name for path in bundle.adapter.iterdir()} == {"adapter_model.safetensors", "herdlens.json"}
     assert (bundle.adapter / "adapter_model.safetensors").read_text() == "new"
-    assert outputs[0] == outputs[1] and not outputs[0].exists()
+    first, again, second, third, resumed = outputs  # what is finished is not made again when a later run was killed
+    assert first == again and third == resumed and len({first, second, third}) == 3
+    assert started == [first, second, second]
+    assert not any(output.exists() for output in outputs)
 
 
 def test_a_rehearsal_does_not_replace_the_shipped_bundle() -> None:

@@ -9,15 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agent.prompts import mounting_question
 from services.annotations import answers_mounting
+from services.schema import Hit
 from services.settings import ROOT, profile
-from training.demo.adapter import fine_tune, taught_reason, when
+from training.demo.adapter import fine_tune, go_on_with_cases, taught_reason, when, when_with_cases
 from training.demo.annotate import annotation
 from training.demo.facts import facts
 from training.demo.figures import _reason
 from training.demo.harvest import Stored
 from training.demo.plan import plan_clip
 from training.demo.references import Neighbours, reason_of
+from training.demo.stages import AGAIN
 
 SPAN = re.compile(r"from \d+\.\d s to \d+\.\d s", re.IGNORECASE)
 
@@ -75,6 +78,49 @@ def test_when_it_happens_is_asked_of_every_clip_and_is_no_answer_about_mounting(
         asked, told = when(note)
         assert told.text.lower().rstrip(".") in reason_of(note).lower()
         assert not answers_mounting(asked, told)
+
+
+def test_behind_cases_it_is_asked_in_the_words_of_serving(notes: list[dict[str, Any]]) -> None:
+    asked_of = when_with_cases(notes)
+    firsts = set()
+    for note in notes:
+        asked, told = asked_of(note)
+        assert told == when(note)[1] and not answers_mounting(asked, told)
+        *lines, last = asked.text.removeprefix("<video>\n").split("\n")
+        said = re.findall(r'A (mounting|normal) case: "(.*?)"', lines[1])
+        assert sorted(label for label, _ in said) == ["mounting", "normal"]
+        firsts.add(said[0][0])
+        hits = [Hit("", label, 0.0, text, "shipped", None, None) for label, text in said]
+        assert lines == mounting_question("contrastive", hits).split("\n")[:-1] and last.endswith("?")
+        assert not SPAN.search(lines[1])
+    assert firsts == {"mounting", "normal"}
+
+
+@pytest.mark.parametrize("number, context", [(0, ("mixed", 1.0)), (1, ("contrastive", 0.5))])
+def test_the_later_runs_ask_every_clip_with_cases(
+    number: int,
+    context: tuple[str, float],
+    notes: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    stored = Stored(tmp_path, np.zeros((60, 0)), None, {}, tuple(notes))
+    clips = (stored, np.zeros((60, 0), np.float16))
+    trained: dict[str, Any] = {}
+
+    def train(config: Any, own: list[Any], *, references: list[Any], resume: bool) -> None:
+        trained.update(config=config, own=own, cases=references)
+
+    monkeypatch.setattr("training.demo.adapter.train", train)
+    base, start = ROOT / profile("demo").base_model, tmp_path / "first"
+    go_on_with_cases(
+        profile("demo"), base, tmp_path / "adapter", clips, clips, seed=number, start=start, **AGAIN[number]
+    )
+    config = trained["config"]
+    assert (config.context, config.context_share, config.start, config.seed) == (*context, start, number)
+    assert [sample.reason for sample in trained["own"]] == [taught_reason(note) for note in notes]
+    assert [case.reason for case in trained["cases"]] == [reason_of(note) for note in notes]
+    assert [sample.conversations for sample in trained["own"]] == list(map(when_with_cases(notes, number), notes))
 
 
 def test_cases_are_described_as_the_library_describes_them(

@@ -13,9 +13,12 @@ import torch
 from safetensors.torch import load_file
 
 from services.errors import AdapterError, Cancelled, InputError
-from tests.training.toy_clips import quiet
+from services.schema import Frames
+from services.settings import profile
+from tests.training.toy_clips import picture, quiet
 from training.base import load_base, load_dialog
 from training.data import Sample
+from training.dry_run import dry_run
 from training.settings import TrainConfig
 from training.trainer import train
 
@@ -61,6 +64,7 @@ def test_what_it_went_on_from_is_told_and_the_base_is_measured_without_it(
     assert first[1]["started_from"] is None
     card = (result.folder / "README.md").read_text()
     assert f"It went on from the adapter `mounting` of {start['created_at']}." in card
+    assert "may have been trained on the samples that were held out" in card
     assert str(tmp_path) not in card + (result.folder / "metrics.json").read_text()
     assert any("goes on from the adapter 'mounting'" in line for line in said)
 
@@ -82,6 +86,16 @@ def test_another_kind_of_adapter_is_refused_before_anything_is_trained(
     config = settings(**{"start": first[0], "cache": None, **values})
     with pytest.raises(AdapterError, match=sentence):
         train(config, toys, report=quiet)
+
+
+def test_a_dry_run_tells_it_too(settings: Settings, toys: list[Sample], first: tuple[Path, Any]) -> None:
+    lines: list[str] = []
+
+    def read(path: Path, kind: str) -> Frames:
+        return picture(0, "normal")
+
+    dry_run(settings(start=first[0]), profile("demo"), toys, None, read, report=lines.append)
+    assert f"It goes on from the adapter 'mounting' in {first[0]}." in lines
 
 
 def test_an_interrupted_run_goes_on_with_the_same_start_only(

@@ -49,18 +49,21 @@ RECIPE = """\
    classes and a supervised contrastive loss on the mean of its tokens. Only the 12 of 28 blocks of the picture that
    move most enter the encoder. What is compared are four such vectors, one behind the other: of the whole clip and of
    its three overlapping halves, whose sixteen pictures are those of the whole and those between.
-4. **adapter**: NF4 QLoRA by `training/Qlora_train.py`'s own code, rank {rank:g} on the text model's linear layers, the
-   question of `agent/prompts.py` without and with two cases drawn at random from the library and described as it
-   describes them (times are never shown), answers with and
-   without reason, and when it happens as a question of its own; reasons state times of mountings only, and nothing of
-   front legs and chest. {epochs:g} passes over the sets *adapter* and *steps*, each clip as it is and every second one
-   mirrored besides.
+4. **adapter**: NF4 QLoRA by `training/Qlora_train.py`'s own code, rank {rank:g} on the text model's linear layers, in
+   three runs. The first: the question of `agent/prompts.py` without and, every second time, also with two cases drawn
+   at random from the library and described as it describes them (times are never shown), answers with and without
+   reason, and when it happens as a question of its own; reasons state times of mountings only, and nothing of front
+   legs and chest. {epochs:g} passes over the sets *adapter* and *steps*, each clip as it is and every second one
+   mirrored besides. The second goes on from it (`--start`) with {again:,} clips of *adapter* in one pass, each asked
+   both without and with cases, and when it happens behind two cases, in the mounting question's words. The third goes
+   on from that, on the same clips, with cases only.
 5. **quality**: a second adapter by `training/Qlora_train.py --task quality` itself, on {quality_media:,} degraded
    renders (pictures and clips) of seeds from {quality_seed:,} on, written as files by `python -m
    training.demo.quality_data`: {quality_epochs:g} passes.
 6. **calibrate**: logistic regression of the label on the model's logit and the neighbours' vote, per retrieval mode
-   and variant; the *unclear* band is the narrowest that left at most 2 % wrong verdicts among the answered, and where
-   none did (the base without cases), all but the surest 2 % of either side.
+   and variant; the *unclear* band is the narrowest for which the exact upper 95 % bound of the share of wrong verdicts
+   among the answered is at most 2 %, and where there is none (the base without cases), all but the surest 2 % of
+   either side.
 """
 
 LIMITS = """\
