@@ -14,7 +14,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from typing import Any, Literal
 from filelock import FileLock
 
 from services import processes
-from services.errors import HerdLensError, InputError, ResourceError
+from services.errors import Cancelled, HerdLensError, InputError, ResourceError
 from services.settings import ROOT
 
 RunState = Literal["running", "stopping", "done", "stopped", "failed", "killed"]
@@ -158,7 +158,7 @@ class TrainingRuns:
     ) -> None:
         """Begin a new run called ``name``, which becomes the adapter's name. ``write_set(folder)`` writes the training
         set and returns its annotation file; ``clips`` counts it by label. InputError when the name cannot be used or
-        a training is running."""
+        a training is running. The adapter that it goes on from is copied, so that the run can be resumed without it."""
         if not _NAME.fullmatch(name):
             raise InputError(f"{name!r} cannot be a name; use up to 64 letters, digits, dashes and underscores.")
         with self._only_one():
@@ -168,6 +168,7 @@ class TrainingRuns:
             try:
                 (folder / OUTPUT).mkdir(parents=True)
                 data = write_set(folder / "data")
+                settings = _with_own_start(folder, settings)
                 told = {
                     "settings": asdict(settings),
                     "flags": settings.flags(),
@@ -234,15 +235,25 @@ class TrainingRuns:
         whole = not any((folder / OUTPUT).glob(CHECKPOINTS))  # they go once the adapter is written
         if (folder / OUTPUT / RECORD).is_file() and (whole or ending.get("state") == "done"):
             return "done", message
+        status = processes.exit_status(folder)
+        if ending.get("state") == "stopped" and status not in (None, Cancelled.exit_status) and status > 0:
+            return "failed", processes.last_line(folder)  # going on failed before it wrote a line of its own
         if ending.get("state") in ("stopped", "failed"):
             problems = [str(problem) for problem in ending.get("problems", ())]
             return ending["state"], " ".join([message, *problems])
         if (folder / STOPPING).exists():  # asked to stop before its log began
             return "stopped", ""
-        status = processes.exit_status(folder)
         if status is not None and status > 0:  # it ended by itself before its log began: its last words say why
             return "failed", processes.last_line(folder)
         return "killed", ""
+
+
+def _with_own_start(folder: Path, settings: RunSettings) -> RunSettings:
+    """``settings`` with a copy in ``folder`` of the adapter that they start from; its own folder's name stays."""
+    if settings.start is None:
+        return settings
+    source = Path(settings.start)
+    return replace(settings, start=str(shutil.copytree(source, folder / "start" / source.name)))
 
 
 def _log(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:

@@ -157,7 +157,8 @@ def _run(given: dict[str, Any], *, resume: bool, dry: bool, verbose: bool) -> No
     own = {key: value for key, value in given.items() if key in {field.name for field in fields(TrainConfig)}}
     if own["start"] is not None:
         known = validate(own["start"])
-        own |= {"rank": own["rank"] or known.rank, "alpha": own["alpha"] or int(known.alpha)}
+        usual = {"rank": known.rank, "alpha": max(1, int(known.alpha))}
+        own |= {key: value if own[key] is None else own[key] for key, value in usual.items()}
     config = from_profile(given["profile"], **own | {"model": given["model"] or None})
     samples, problems = collect(Path(given["data"]), given["media_root"])
     vectors = _vectors(given["vectors"])

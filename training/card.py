@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from training.progress import COLUMNS
+from training.progress import COLUMNS, START
 from training.settings import TrainConfig
 
 MEASURES = {
@@ -56,22 +56,24 @@ def _figures(metrics: Mapping[str, Any]) -> list[str]:
         f"loss of the first step {_number(metrics['first_loss'])}, mean of the last ten "
         f"{_number(metrics['last_loss'])}."
     ]
+    start = metrics.get("started_from")
+    if start is not None:
+        ran.append(f"It went on from the adapter `{start['name']}` of {start['created_at'] or 'an unknown date'}.")
     found = [key for key in COLUMNS if key in MEASURES and metrics.get(key) is not None]
     if not found:
         return [*ran, "", "Nothing was held out, so nothing was measured on samples that were not trained on."]
+    columns = {"base": "base_", **({"started from": START} if start else {}), "adapter": ""}
     rows = [
-        [MEASURES[key], _number(metrics.get(f"base_{key}")), _number(metrics[key]), _counted(key, metrics)]
+        [MEASURES[key], *(_number(metrics.get(f"{of}{key}")) for of in columns.values()), _counted(key, metrics)]
         for key in found
     ]
-    if (start := metrics.get("started_from")) is not None:
-        ran.append(f"It went on from the adapter `{start['name']}` of {start['created_at'] or 'an unknown date'}.")
     best = f"The weights are those of epoch {metrics['best_epoch'] + 1}, which had the lowest held-out loss."
     return [
         *ran,
         best,
         "",
-        "| held out | base | adapter | n |",
-        "|---|---|---|---|",
+        f"| held out | {' | '.join(columns)} | n |",
+        f"|---|{'---|' * len(columns)}---|",
         *[f"| {' | '.join(row)} |" for row in rows],
     ]
 
@@ -87,7 +89,10 @@ def _limits(config: TrainConfig, metrics: Mapping[str, Any]) -> list[str]:
     lines = [
         "Held-out figures are of the training run: quantised base, verdict by score at one half, not calibrated. The "
         "epoch was chosen on the same samples, so they flatter a little.",
-        "The adapter knows only what its samples show; check it on your own barn before you rely on it.",
+        "The adapter knows only what its samples and those before them show; check it on your own barn before you rely "
+        "on it."
+        if metrics.get("started_from")
+        else "The adapter knows only what its samples show; check it on your own barn before you rely on it.",
         f"It fits this base and preprocessing ({config.frames} frames, {config.min_pixels} to {config.max_pixels} "
         "pixels) and is refused elsewhere.",
     ]

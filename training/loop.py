@@ -20,7 +20,7 @@ from services.errors import Cancelled, InputError, ResourceError
 from services.schema import digest_of
 from training import checkpoints
 from training.preparation import Prepared
-from training.progress import ProgressLog
+from training.progress import START, ProgressLog
 from training.settings import TrainConfig
 from training.steps import losses, plan, rate, step_counts
 from training.validation import Validation, validate
@@ -216,24 +216,30 @@ class Run:
 
     def _measure_base(self) -> None:
         """The held-out clips before the first step: what the base makes of them, measured as the adapter will be. A new
-        adapter changes nothing yet; one that the run goes on from is left out."""
+        adapter changes nothing yet; one that the run goes on from is left out, and then measured by itself."""
         if not self.held:
             return
+        begun = time.perf_counter()
         with self.base.peft.disable_adapter() if self.started_from else nullcontext():
-            self.report(f"The base on the held-out clips: {self._measured().text()}")
+            found = self._measured()
+        row = _row(found)
+        self.report(f"The base on the held-out clips: {found.text()}")
+        if self.started_from:
+            found = self._measured()
+            row |= {f"{START}{key}": value for key, value in _row(found).items()}
+            self.report(f"The adapter that it goes on from: {found.text()}")
+        self._note(row, begun)
 
     def _measured(self) -> Validation:
-        begun = time.perf_counter()
-        found = validate(self.base, self.examples, self.held, self.held_order)
-        balanced = {f"balanced_accuracy_{mode}": value for mode, value in found.balanced.items()}
-        self._note({"validation_loss": found.loss} | balanced, begun)
-        return found
+        return validate(self.base, self.examples, self.held, self.held_order)
 
     def _validate(self, bar: Any) -> None:
         state = self.progress
         if not self.held:
             return
+        begun = time.perf_counter()
         found = self._measured()
+        self._note(_row(found), begun)
         bar.clear()
         self.report(f"Epoch {state.epoch + 1}, step {state.step}: {found.text()}")
         if state.best_loss is None or found.loss < state.best_loss - 1e-5:
@@ -258,3 +264,9 @@ class Run:
                 rng=checkpoints.rng_tensors(),
             ),
         )
+
+
+def _row(found: Validation) -> dict[str, float]:
+    """The values of a validation by their columns."""
+    balanced = {f"balanced_accuracy_{mode}": value for mode, value in found.balanced.items()}
+    return {"validation_loss": found.loss} | balanced

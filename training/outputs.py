@@ -23,7 +23,7 @@ from services.model_identity import identify
 from training.base import Base, base_folder
 from training.card import card
 from training.curves import draw
-from training.progress import COLUMNS
+from training.progress import COLUMNS, MEASURED, START
 from training.settings import TrainConfig
 
 METRICS = "metrics.json"
@@ -94,8 +94,9 @@ def _metrics(config: TrainConfig, history: Mapping[str, Any]) -> dict[str, Any]:
         ),
         "first_loss": losses[0] if losses else None,
         "last_loss": sum(losses[-10:]) / len(losses[-10:]) if losses else None,
-        **{key: value for key, value in best.items() if key in COLUMNS[6:]},
-        **{f"base_{key}": value for key, value in base.items() if key in COLUMNS[6:]},
+        **{key: value for key, value in best.items() if key in MEASURED},
+        **{f"base_{key}": value for key, value in base.items() if key in MEASURED},
+        **{key: value for key, value in base.items() if key.startswith(START)},
         "best_epoch": history["best_epoch"],
         "started_from": history["started_from"],
         "settings": settings | {"model": _public(config.model)},

@@ -3,7 +3,8 @@
 First line: ``{"state": "running", "started_at", "resumed_at_step", "total_steps", "samples", "held_out", "settings"}``.
 Then one line for each step and each validation, with the keys of ``COLUMNS`` that it has, ``seconds`` (elapsed, earlier
 parts of a resumed run included) and ``left_s`` (to the last step; early stopping may end sooner). The validation of
-step 0 is the base's, before anything was learned. Last line:
+step 0 is the base's, before anything was learned, with that of the adapter that the run goes on from, if there is one,
+under the same keys after ``start_``. Last line:
 ``{"state": "done" | "stopped" | "failed", "message"}``, for bad data with ``problems``. A run that fails before its
 first step has the last line only. Lines are flushed one by one; on ``--resume`` the log is cut back to the checkpoint.
 """
@@ -34,7 +35,10 @@ COLUMNS = (
 """Columns of ``loss.csv``: a step has loss to samples_per_s, a validation the last three."""
 
 State = Literal["done", "stopped", "failed"]
-_KEYS = (*COLUMNS, "seconds", "left_s")
+MEASURED = COLUMNS[6:]
+"""What a validation measures."""
+START = "start_"
+_KEYS = (*COLUMNS, *(f"{START}{key}" for key in MEASURED), "seconds", "left_s")
 
 
 class ProgressLog:

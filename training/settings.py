@@ -31,7 +31,8 @@ class TrainConfig:
     runs for every batch; and neither vLLM nor this program serves an adapter with a vision side.
 
     ``start``: folder of a finished adapter that the run goes on from, instead of random weights: more clips, or another
-    way of asking. Base, preprocessing, task, rank, alpha and targets have to be its own.
+    way of asking. Base, preprocessing, task, rank and alpha have to be its own; only adapters of the language side are
+    gone on from.
 
     ``precision``: what is multiplied in; ``auto`` is chosen for the device (``training.precision``). What was chosen
     stands in the adapter's card, in its metrics and in checkpoints, and a resumed run keeps to it.

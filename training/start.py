@@ -10,7 +10,7 @@ from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
 
 from services.adapters import AdapterRecord, check_base, validate
-from services.adapters_check import WEIGHTS
+from services.adapters_check import CONFIG, WEIGHTS, read_json
 from services.errors import AdapterError
 from training.settings import TrainConfig
 
@@ -21,11 +21,16 @@ def check_start(config: TrainConfig, record: Mapping[str, Any]) -> AdapterRecord
     if config.start is None:
         return None
     start = validate(config.start)
-    check_base(start, record["base_model"], record["architecture"], record["weights"], record["preprocessing"])
     if start.task != record["task"]:
         raise AdapterError(
             f"The adapter {start.name!r} was trained for the task {start.task!r}, this run is for {record['task']!r}; "
             "start from another, or name its task with --task."
+        )
+    check_base(start, record["base_model"], record["architecture"], record["weights"], record["preprocessing"])
+    if start.alpha % 1 or read_json(config.start / CONFIG).get("use_rslora"):
+        raise AdapterError(
+            f"The adapter {start.name!r} is scaled as no training here does (alpha {start.alpha:g}); start from one "
+            "that training/Qlora_train.py made."
         )
     if (start.rank, start.alpha) != (config.rank, config.alpha):
         raise AdapterError(
@@ -44,5 +49,8 @@ def begin_with(peft: PeftModel, folder: Path) -> None:
     """Copy the adapter in ``folder`` over the random weights of ``peft``; AdapterError where it has other layers."""
     weights = load_file(folder / WEIGHTS)
     if weights.keys() != get_peft_model_state_dict(peft).keys():
-        raise AdapterError(f"The adapter in {folder} was trained on other layers; give --targets as it had them.")
+        raise AdapterError(
+            f"The adapter in {folder} was trained on other layers than this run trains; start from one that "
+            "training/Qlora_train.py made with the same --targets."
+        )
     set_peft_model_state_dict(peft, weights)

@@ -111,30 +111,31 @@ def _ended(run: RunView) -> None:
 def _gained(service: ModelService, run: RunView) -> None:
     """What the held-out clips say of base and adapter, and the way to use it."""
     w = words()
-    rows = [
-        (w(f"train.figure_{FIGURE_WORDS[key]}"), _figure(run.base.get(key)), _figure(run.best.get(key)))
-        for key in FIGURES
-        if run.best.get(key) is not None
-    ]
-    if rows:
+    measured = [key for key in FIGURES if run.best.get(key) is not None]
+    if measured:
         st.markdown(f"**{w('train.figures', held_out=run.head.get('held_out', 0))}**")
-        st.table(
-            {
-                w("train.figure"): [row[0] for row in rows],
-                w("train.base"): [row[1] for row in rows],
-                w("train.tuned"): [row[2] for row in rows],
-            }
-        )
+        table = {
+            w("train.figure"): [w(f"train.figure_{FIGURE_WORDS[key]}") for key in measured],
+            w("train.base"): [_figure(run.base.get(key)) for key in measured],
+        }
+        if start := run.settings.get("start"):
+            name = w("train.begun_from", name=plain(Path(start).name))
+            table[name] = [_figure(run.base.get(f"start_{key}")) for key in measured]
+        st.table(table | {w("train.tuned"): [_figure(run.best.get(key)) for key in measured]})
         st.caption(w("train.figures_help"))
     if _no_better(run):
-        st.warning(w("train.no_better"), icon=":material/warning:")
+        st.warning(
+            w("train.no_better_start" if run.settings.get("start") else "train.no_better"), icon=":material/warning:"
+        )
     with guarded():
         _use(service, run)
 
 
 def _no_better(run: RunView) -> bool:
-    """Whether the adapter gets no more of the held-out clips right than the base does, in any way of asking."""
-    pairs = [(run.base.get(key), run.best.get(key)) for key in FIGURES[:2]]
+    """Whether the adapter gets no more of the held-out clips right than the base does, or the adapter that it went on
+    from, in any way of asking."""
+    before = "start_" if run.settings.get("start") else ""
+    pairs = [(run.base.get(f"{before}{key}"), run.best.get(key)) for key in FIGURES[:2]]
     measured = [(base, best) for base, best in pairs if base is not None and best is not None]
     return bool(measured) and all(best <= base for base, best in measured)
 

@@ -42,10 +42,11 @@ WORDS: dict[str, str] = {
     "train.begin": "Begin with",
     "train.begin_new": "A new adapter",
     "train.begin_help": (
-        "A new adapter knows your clips only, and needs many. Going on from one that there is keeps what it knows, so "
-        "that few clips add to it; the one that there is stays as it is."
+        "A new adapter knows your clips only, and needs many. Going on from one that there is begins with what it "
+        "knows, so that fewer clips do; that one itself stays as it is."
     ),
     "train.began_with": "goes on from {name}",
+    "train.begun_from": "{name}, which it began with",
     "train.epochs": "Times through all clips",
     "train.epochs_help": "It stops earlier by itself when the held-out clips no longer get better.",
     "train.more": "More settings",
@@ -103,6 +104,10 @@ WORDS: dict[str, str] = {
     ),
     "train.no_better": (
         "It gets no more of the held-out clips right than the base does: train it longer, or on more clips."
+    ),
+    "train.no_better_start": (
+        "It gets no more of the held-out clips right than the adapter that it began with: train it longer, or on more "
+        "clips, or keep that one."
     ),
     "train.use": "Put it to use",
     "train.using": "Trying the adapter on the base model …",

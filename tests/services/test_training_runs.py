@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +230,33 @@ def test_no_one_sees_an_end_before_its_status_is_noted(
     until(lambda: not processes.alive(tmp_path))
     assert processes.exit_status(tmp_path) == status
     until(lambda: not command.is_running())
+
+
+def test_going_on_that_fails_before_it_writes_a_line_is_told(
+    runs: TrainingRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started(runs)
+    runs.stop("barn")
+    assert ended(runs) == "stopped"
+    broken = tmp_path / "broken.py"
+    broken.write_text("raise SystemExit('The clips are gone.')")
+    monkeypatch.setattr("services.training_runs.SCRIPT", broken)
+    runs.resume("barn")
+    assert ended(runs) == "failed" and runs.view("barn").message == "The clips are gone."
+
+
+def test_the_adapter_that_a_run_goes_on_from_is_kept_with_it(runs: TrainingRuns, tmp_path: Path) -> None:
+    source = tmp_path / "barn-1"
+    source.mkdir()
+    (source / "adapter_config.json").write_text("{}")
+    runs.start("second", replace(SETTINGS, start=str(source)), {}, empty_set)
+    runs.stop("second")
+    assert ended(runs, "second") in ("stopped", "killed")
+    shutil.rmtree(source)
+    kept = Path(runs.view("second").settings["start"])  # type: ignore[union-attr]
+    assert kept.name == "barn-1" and (kept / "adapter_config.json").is_file() and kept.is_relative_to(runs.folder)
+    told = json.loads((runs.folder / "second" / "run.json").read_text())
+    assert told["flags"][told["flags"].index("--start") + 1] == str(kept)
 
 
 def test_the_flags_are_the_trainers_own() -> None:

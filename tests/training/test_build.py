@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from services.settings import ROOT
@@ -17,6 +18,8 @@ from training.demo import stages
 from training.demo.build import LANES, MINUTES, build, grouped, minutes
 from training.demo.bundle import Bundle
 from training.demo.card import TIMES
+from training.demo.figures import FILES, MEASURED_WITH, OF, Figures, keep, unchanged
+from training.demo.harvest import Stored
 from training.demo.stages import STAGES
 
 ALONE = {"clips", "vision", "base", "samples", "calibrate", "card"}
@@ -104,7 +107,8 @@ def test_the_shipped_adapter_stays_until_the_new_one_is_trained(
     bundle.base.symlink_to(ROOT / "assets" / "demo" / "base")
     (bundle.adapter / "adapter_model.safetensors").write_text("shipped")
     monkeypatch.setattr(stages.torch, "set_num_threads", lambda _: None)
-    monkeypatch.setattr(Bundle, "stored", lambda *_: ())
+    none = Stored(tmp_path, np.zeros((0, 0), np.uint8), None, {}, ())
+    monkeypatch.setattr(Bundle, "stored", lambda *_: none)
     started: list[object] = []
     monkeypatch.setattr(stages, "features", lambda *_, **__: None)
     outputs: list[Path] = []
@@ -166,3 +170,32 @@ def test_every_stage_is_planned_within_an_hour_and_lanes_take_no_longer_than_one
     assert max(MINUTES.values()) <= 60
     lanes = [list(lane) for lane in LANES]
     assert max(minutes([lane]) for lane in lanes) <= minutes(lanes) < sum(minutes([lane]) for lane in lanes)
+
+
+def _kept(folder: Path) -> set[str]:
+    return set(json.loads((folder / "figures.json").read_text(encoding="utf-8"))) - {MEASURED_WITH}
+
+
+def test_a_figure_stays_only_as_long_as_the_files_that_it_is_of(tmp_path: Path) -> None:
+    for file in FILES.values():
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("first")
+    titles = ("Mounting, new viewpoints", "Base, captions", "Embedder", "Picture quality, held-out renders")
+    keep(Figures({title: {"new viewpoints: a": "1"} for title in titles}), tmp_path)
+    assert set(unchanged(tmp_path)) == set(titles)
+    gone = {
+        "mounting adapter": {titles[0]},
+        "calibration": {titles[0]},
+        "novelty": {titles[0]},
+        "quality adapter": {titles[0], titles[3]},
+        "embedder": {titles[0], titles[2]},
+        "base": {titles[0], titles[1], titles[3]},
+    }
+    assert gone.keys() == FILES.keys() and all(set(files) <= FILES.keys() for files in OF.values())
+    for name, lost in gone.items():
+        (tmp_path / FILES[name]).write_text("second")
+        assert set(unchanged(tmp_path)) == set(titles) - lost, name
+        (tmp_path / FILES[name]).write_text("first")
+    (tmp_path / FILES["base"]).write_text("second")
+    keep(Figures({"Tower": {"a": "1"}}), tmp_path)
+    assert _kept(tmp_path) == {"Embedder", "Tower"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from collections.abc import Callable
@@ -14,8 +15,9 @@ from safetensors.torch import load_file
 
 from services.errors import AdapterError, Cancelled, InputError
 from services.schema import Frames
-from services.settings import profile
+from services.settings import ROOT, profile
 from tests.training.toy_clips import picture, quiet
+from training import Qlora_train
 from training.base import load_base, load_dialog
 from training.data import Sample
 from training.dry_run import dry_run
@@ -43,6 +45,11 @@ def first(tiny_base: Path, toys: list[Sample], tmp_path_factory: pytest.TempPath
     return result.folder, result.metrics
 
 
+def card(result: Any) -> str:
+    text: str = (result.folder / "README.md").read_text()
+    return text
+
+
 def test_it_begins_with_the_adapters_weights(settings: Settings, first: tuple[Path, Any]) -> None:
     config = settings(start=first[0])
     peft = load_base(config, load_dialog(config)).peft
@@ -61,11 +68,13 @@ def test_what_it_went_on_from_is_told_and_the_base_is_measured_without_it(
     start = result.metrics["started_from"]
     assert start["name"] == "mounting" and start["digest"] and start["created_at"]
     assert result.metrics["base_validation_loss"] == pytest.approx(first[1]["base_validation_loss"], rel=1e-4)
+    assert result.metrics["start_validation_loss"] == pytest.approx(first[1]["validation_loss"], rel=1e-2)
+    before = result.metrics["start_balanced_accuracy_off"]
+    assert f"clip alone | {result.metrics['base_balanced_accuracy_off']:.4f} | {before:.4f} | " in card(result)
     assert first[1]["started_from"] is None
-    card = (result.folder / "README.md").read_text()
-    assert f"It went on from the adapter `mounting` of {start['created_at']}." in card
-    assert "may have been trained on the samples that were held out" in card
-    assert str(tmp_path) not in card + (result.folder / "metrics.json").read_text()
+    assert f"It went on from the adapter `mounting` of {start['created_at']}." in card(result)
+    assert "may have been trained on the samples that were held out" in card(result)
+    assert str(tmp_path) not in card(result) + (result.folder / "metrics.json").read_text()
     assert any("goes on from the adapter 'mounting'" in line for line in said)
 
 
@@ -76,7 +85,7 @@ def test_what_it_went_on_from_is_told_and_the_base_is_measured_without_it(
         ({"alpha": 8}, "this run 16 and 8"),
         ({"task": "heat"}, "trained for the task 'mounting', this run is for 'heat'"),
         ({"frames": 8}, "preprocessing"),
-        ({"targets": "all"}, "other layers; give --targets"),
+        ({"targets": "all"}, "other layers than this run trains"),
         ({"start": Path("nowhere")}, "nowhere"),
     ],
 )
@@ -86,6 +95,34 @@ def test_another_kind_of_adapter_is_refused_before_anything_is_trained(
     config = settings(**{"start": first[0], "cache": None, **values})
     with pytest.raises(AdapterError, match=sentence):
         train(config, toys, report=quiet)
+
+
+@pytest.mark.parametrize("values", [{"lora_alpha": 16.5}, {"use_rslora": True}])
+def test_an_adapter_that_is_scaled_otherwise_is_refused(
+    settings: Settings, toys: list[Sample], first: tuple[Path, Any], tmp_path: Path, values: dict[str, Any]
+) -> None:
+    other = shutil.copytree(first[0], tmp_path / "other")
+    file = other / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+    with pytest.raises(AdapterError, match="scaled as no training here does"):
+        train(settings(start=other), toys, report=quiet)
+
+
+def test_rank_and_alpha_are_the_adapters_own_unless_they_are_given(
+    first: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = str(ROOT / "assets" / "demo" / "samples" / "annotations.json")
+    chosen: list[TrainConfig] = []
+    monkeypatch.setattr("training.dry_run.dry_run", lambda config, *_, **__: chosen.append(config))
+    shipped = str(ROOT / "assets" / "demo" / "adapters" / "mounting")
+    for more in (["--start", shipped], ["--start", shipped, "--rank", "8"], []):
+        monkeypatch.setattr("sys.argv", ["Qlora_train.py", "--data", data, "--dry-run", *more])
+        assert Qlora_train.run() == 0
+    assert [(config.rank, config.alpha) for config in chosen] == [(64, 64), (8, 64), (16, 32)]
+    monkeypatch.setattr("sys.argv", ["Qlora_train.py", "--data", data, "--start", str(tmp_path / "none")])
+    assert Qlora_train.run() != 0
+    told = capsys.readouterr().err
+    assert "none is not a folder; give the folder that holds" in told and told.count("\n") == 1
 
 
 def test_a_dry_run_tells_it_too(settings: Settings, toys: list[Sample], first: tuple[Path, Any]) -> None:

@@ -52,8 +52,9 @@ def fit(p_vlm: F64, votes: F64 | None, mounting: NDArray[np.bool_]) -> Calibrati
 
 
 def thresholds(p: F64, mounting: NDArray[np.bool_], risk: float = RISK) -> tuple[float, float]:
-    """(normal_below, mounting_above): the narrowest band around ½ outside of which surely no more than ``risk`` are
-    wrong; where none is, the one outside of which the 2 % of either side lie that are nearest to 0 and to 1.
+    """(normal_below, mounting_above): the narrowest band around ½ outside of which, with 95 % confidence, no more than
+    ``risk`` are wrong (149 answered clips at least); where there is none, the one outside of which the 2 % of either
+    side lie that are nearest to 0 and to 1.
 
     The share itself of these clips would leave a risk that other clips exceed every second time. So its upper bound is
     compared, the exact binomial one at SURE, as in selective classification with guaranteed risk (Geifman and El-Yaniv,

@@ -12,9 +12,10 @@ import argparse
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -267,13 +268,13 @@ def shortcut(figures: Figures, bundle: Bundle) -> None:
     figures.add(SHORTCUT, "from light, viewpoint, herd, length, brightness, colour", told)
 
 
-def measured(bundle: Bundle, sets: Sequence[str], there: Collection[str] = ()) -> Figures:
-    """All tables but those that are ``there``; ``sets`` among test, new, second; with the last one what is of none of
-    them."""
+def measured(bundle: Bundle, sets: Sequence[str], there: Mapping[str, ROWS] = MappingProxyType({})) -> Figures:
+    """All tables; ``sets`` among test, new, second; with the last one what is of none of them. Of what base or embedder
+    decide alone, not what is ``there``."""
     figures = Figures()
 
-    def wanted(table: str) -> bool:
-        return not any(title.startswith(table) for title in there)
+    def wanted(table: str, row: str = "") -> bool:
+        return not any(name.startswith(row) for name in there.get(table, ()))
 
     titles = {"test": "training viewpoints", "new": "new viewpoints", "second": "second style"}
     for name in sets:
@@ -283,11 +284,11 @@ def measured(bundle: Bundle, sets: Sequence[str], there: Collection[str] = ()) -
             reasons(figures, bundle, name, seen, title)
             if wanted(general_title := f"Base, general questions, {title}"):
                 general(figures, bundle, seen, general_title)
-            if wanted(TOWER):
+            if wanted(TOWER, title):
                 known = bundle.stored("calibration")
                 for what, right in probe((known, features(bundle.base, known)), (seen.stored, seen.features)).items():
                     figures.add(TOWER, f"{title}: {what}", right)
-        if wanted("Embedder"):
+        if wanted("Embedder", title):
             retrieval(figures, bundle, seen, title)
         unknown(figures, bundle, name, seen, title)
         if name == "test":
@@ -304,6 +305,7 @@ FILES = {
     "mounting adapter": "adapters/mounting/adapter_model.safetensors",
     "quality adapter": "adapters/quality/adapter_model.safetensors",
     "embedder": "embedder/model.safetensors",
+    "novelty": "embedder/novelty/novelty.safetensors",
     "calibration": "calibration.json",
 }
 TOWER, SHORTCUT = "Tower, read by a logistic regression", "Label without the behaviour"
@@ -325,7 +327,8 @@ def measured_with(folder: Path) -> ROWS:
 
 
 def unchanged(folder: Path) -> dict[str, ROWS]:
-    """The tables of ``figures.json`` that are of the files that are there now."""
+    """The tables of ``figures.json`` that are of the files that are there now. That the clips are the same is not
+    looked at: after a change of the renderer everything has to be measured."""
     path = folder / "figures.json"
     known: dict[str, ROWS] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     before, now = known.pop(MEASURED_WITH, {}), measured_with(folder)
@@ -358,12 +361,19 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--sets", nargs="+", default=["test", "new", "second"], choices=["test", "new", "second"])
     parser.add_argument("--scale", type=float, default=1.0, help="as the build's")
-    parser.add_argument("--changed", action="store_true", help="only tables that were measured with other files")
+    parser.add_argument(
+        "--changed",
+        action="store_true",
+        help="keep what the base or the embedder decides alone where they are as they were (and the renderer is)",
+    )
     a = parser.parse_args()
     if a.scale < 1.0 and a.bundle == BUNDLE:
         parser.error("a rehearsal's figures would replace those of the shipped bundle; give --bundle and --work too")
     torch.set_num_threads(1)
-    figures = measured(Bundle(a.bundle, a.work, a.scale), a.sets, unchanged(a.bundle) if a.changed else ())
+    files = measured_with(a.bundle)
+    figures = measured(Bundle(a.bundle, a.work, a.scale), a.sets, unchanged(a.bundle) if a.changed else {})
+    if measured_with(a.bundle) != files:
+        raise SystemExit("The bundle's files changed while they were measured; measure again.")
     keep(figures, a.bundle)
     for title, rows in figures.tables.items():
         print(f"\n{title}")

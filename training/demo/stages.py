@@ -22,10 +22,11 @@ from services.schema import Calibration, digest_of
 from services.settings import ROOT, environment_with, profile
 from training.demo import known_answers, language, novelty_fit, quality_data, references, samples, tower, video_mae
 from training.demo import vision as vision_stage
-from training.demo.adapter import fine_tune, go_on_with_cases
+from training.demo.adapter import fine_tune, go_on_with_cases, taught_reason, when
 from training.demo.bundle import Bundle
 from training.demo.cache import features
 from training.demo.calibrate import fit, write
+from training.demo.references import reason_of
 from training.demo.scoring import MODES, VARIANTS, probabilities
 from training.demo.together import ONE_THREAD, launch
 
@@ -91,7 +92,8 @@ def adapter(bundle: Bundle) -> None:
     chosen, cases = profile("demo"), bundle.stored("library")
     known = (cases, features(bundle.base, cases))
     counts = {name: bundle.count(most) for name, most in ADAPTER_CLIPS.items()}
-    first = _run_folder(bundle, ADAPTER, counts)
+    taught = [(taught_reason(note), reason_of(note), *(turn.text for turn in when(note))) for note in cases.notes]
+    first = _run_folder(bundle, ADAPTER, counts, taught)
     if not (first / RECORD).is_file():
         sets = [bundle.stored(name, most) for name, most in ADAPTER_CLIPS.items()]
         clips = [(stored, features(bundle.base, stored)) for stored in sets]
@@ -101,17 +103,18 @@ def adapter(bundle: Bundle) -> None:
     seen = features(bundle.base, again)
     runs = [first]
     for number, own in enumerate(AGAIN):
-        runs.append(_run_folder(bundle, ADAPTER, counts, AGAIN[: number + 1], len(again)))
+        runs.append(_run_folder(bundle, ADAPTER, counts, taught, AGAIN[: number + 1], len(again)))
         if not (runs[-1] / RECORD).is_file():
             go_on_with_cases(chosen, bundle.base, runs[-1], (again, seen), known, start=runs[-2], seed=number, **own)
     *before, last = runs
     _ship(last, bundle.adapter)
     for run in before:
+        (run / RECORD).unlink()  # what is half deleted is not gone on with
         shutil.rmtree(run)
 
 
 def _run_folder(bundle: Bundle, *recipe: object) -> Path:
-    """Of a run of the adapter: what another recipe, or another base, left is not gone on with."""
+    """Of a run of the adapter: what another recipe, base, library or wording left is not gone on with."""
     return bundle.work / "adapter" / f"{identify(bundle.base).weights[:12]}-{digest_of(list(recipe))[:12]}"
 
 
