@@ -28,9 +28,9 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     # the profile's notice, the agent
     (
         r"The demo model was trained on rendered barn clips only; it is not fit for decisions about real animals, and "
-        r"the times and coats in its reasons are often wrong\.",
+        r"the coats and numbers in its reasons are often wrong\.",
         "데모 모델은 그려서 만든 축사 영상만 배웠습니다. 실제 소에 대한 결정에는 쓸 수 없으며, "
-        "이유에 적힌 시간과 털색은 틀릴 때가 많습니다.",
+        "이유에 적힌 털색과 마릿수는 틀릴 때가 많습니다.",
     ),
     (
         r"These pictures are unlike anything this profile's models were trained on \(distance (.+), limit (.+)\), so "

@@ -62,8 +62,7 @@ RECIPE = """\
    training.demo.quality_data`: {quality_epochs:g} passes.
 6. **calibrate**: logistic regression of the label on the model's logit and the neighbours' vote, per retrieval mode
    and variant; the *unclear* band is the narrowest for which the exact upper 95 % bound of the share of wrong verdicts
-   among the answered is at most 2 %, and where there is none (the base without cases), all but the surest 2 % of
-   either side.
+   among the answered is at most 2 %, and where there is none (the base), all but the surest 2 % of either side.
 """
 
 LIMITS = """\
