@@ -73,8 +73,8 @@ def _new(current: Desk, service: ModelService, active: RunView | None) -> None:
         known = service.adapter_names("mounting")
         start = st.selectbox(
             w("train.begin"),
-            [None, *known],
-            format_func=lambda adapter: w("train.begin_new") if adapter is None else plain(adapter),
+            ["", *known],
+            format_func=lambda adapter: plain(adapter) or w("train.begin_new"),
             key="train_begin",
             help=w("train.begin_help"),
         )
@@ -121,7 +121,7 @@ def _new(current: Desk, service: ModelService, active: RunView | None) -> None:
         learning_rate=rate,
         context="mixed" if context and has_cases(clips, share) else "off",
         validation_share=share,
-        start=None if start is None else str(service.adapters.get(start).folder.absolute()),
+        start=None if not start else str(service.adapters.get(start).folder.absolute()),
     )
     _start(service, name.strip(), settings, clips)
 
