@@ -125,7 +125,7 @@ def _gained(service: ModelService, run: RunView) -> None:
         st.caption(w("train.figures_help"))
     if _no_better(run):
         st.warning(
-            w("train.no_better_start" if run.settings.get("start") else "train.no_better"), icon=":material/warning:"
+            w("train.no_better_start") if run.settings.get("start") else w("train.no_better"), icon=":material/warning:"
         )
     with guarded():
         _use(service, run)
