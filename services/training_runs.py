@@ -31,6 +31,8 @@ RUN = "run.json"
 OUTPUT = "output"
 PROGRESS = "progress.jsonl"
 RECORD = "herdlens.json"
+START = "start_"
+"""In the log, before the keys of what the adapter that a run goes on from made of the held-out clips."""
 STOPPING = "stopping"
 CHECKPOINTS = "*checkpoint-*"
 
@@ -102,6 +104,19 @@ class RunView:
     def base(self) -> Mapping[str, Any]:
         """The validation of the base, before the first step; empty until it was measured."""
         return next((row for row in self.rows if row["step"] == 0), {})
+
+    @property
+    def started_from(self) -> str | None:
+        """Name of the adapter that it goes on from."""
+        start = self.settings.get("start")
+        return Path(start).name if start else None
+
+    @property
+    def began(self) -> Mapping[str, Any]:
+        """The validation before the first step of that adapter, or else of the base; empty until it was measured."""
+        if self.started_from is None:
+            return self.base
+        return {key.removeprefix(START): value for key, value in self.base.items() if key.startswith(START)}
 
     @property
     def best(self) -> Mapping[str, Any]:

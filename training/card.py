@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from training.progress import COLUMNS, START
+from services.training_runs import START
+from training.progress import COLUMNS
 from training.settings import TrainConfig
 
 MEASURES = {

@@ -18,9 +18,10 @@ from tqdm import tqdm
 
 from services.errors import Cancelled, InputError, ResourceError
 from services.schema import digest_of
+from services.training_runs import START
 from training import checkpoints
 from training.preparation import Prepared
-from training.progress import START, ProgressLog
+from training.progress import ProgressLog
 from training.settings import TrainConfig
 from training.steps import losses, plan, rate, step_counts
 from training.validation import Validation, validate

@@ -20,10 +20,11 @@ from safetensors.torch import save_file
 from services.adapters import write_record
 from services.dialog import Dialog
 from services.model_identity import identify
+from services.training_runs import START
 from training.base import Base, base_folder
 from training.card import card
 from training.curves import draw
-from training.progress import COLUMNS, MEASURED, START
+from training.progress import COLUMNS, MEASURED
 from training.settings import TrainConfig
 
 METRICS = "metrics.json"

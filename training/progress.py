@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
+from services.training_runs import START
 from training.disk import writing
 
 LOG = "progress.jsonl"
@@ -37,7 +38,6 @@ COLUMNS = (
 State = Literal["done", "stopped", "failed"]
 MEASURED = COLUMNS[6:]
 """What a validation measures."""
-START = "start_"
 _KEYS = (*COLUMNS, *(f"{START}{key}" for key in MEASURED), "seconds", "left_s")
 
 

@@ -64,8 +64,9 @@ def _panel(service: ModelService, run: RunView) -> None:
         profile=plain(str(run.settings["profile"])),
         when=run.created_at[:16].replace("T", " "),
     )
-    start = run.settings.get("start")
-    st.caption(facts if start is None else f"{facts} · {w('train.began_with', name=plain(Path(start).name))}")
+    if run.started_from is not None:
+        facts = f"{facts} · {w('train.began_with', name=plain(run.started_from))}"
+    st.caption(facts)
     if run.preparing:
         st.progress(0.0, text=w("train.preparing"))
     elif run.total_steps and run.state != "done":
@@ -118,15 +119,13 @@ def _gained(service: ModelService, run: RunView) -> None:
             w("train.figure"): [w(f"train.figure_{FIGURE_WORDS[key]}") for key in measured],
             w("train.base"): [_figure(run.base.get(key)) for key in measured],
         }
-        if start := run.settings.get("start"):
-            name = w("train.begun_from", name=plain(Path(start).name))
-            table[name] = [_figure(run.base.get(f"start_{key}")) for key in measured]
+        if run.started_from is not None:
+            name = w("train.begun_from", name=plain(run.started_from))
+            table[name] = [_figure(run.began.get(key)) for key in measured]
         st.table(table | {w("train.tuned"): [_figure(run.best.get(key)) for key in measured]})
         st.caption(w("train.figures_help"))
     if _no_better(run):
-        st.warning(
-            w("train.no_better_start") if run.settings.get("start") else w("train.no_better"), icon=":material/warning:"
-        )
+        st.warning(w("train.no_better_start") if run.started_from else w("train.no_better"), icon=":material/warning:")
     with guarded():
         _use(service, run)
 
@@ -134,10 +133,9 @@ def _gained(service: ModelService, run: RunView) -> None:
 def _no_better(run: RunView) -> bool:
     """Whether the adapter gets no more of the held-out clips right than the base does, or the adapter that it went on
     from, in any way of asking."""
-    before = "start_" if run.settings.get("start") else ""
-    pairs = [(run.base.get(f"{before}{key}"), run.best.get(key)) for key in FIGURES[:2]]
-    measured = [(base, best) for base, best in pairs if base is not None and best is not None]
-    return bool(measured) and all(best <= base for base, best in measured)
+    pairs = [(run.began.get(key), run.best.get(key)) for key in FIGURES[:2]]
+    measured = [(began, best) for began, best in pairs if began is not None and best is not None]
+    return bool(measured) and all(best <= began for began, best in measured)
 
 
 def _use(service: ModelService, run: RunView) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,14 +33,13 @@ def toys() -> list[Sample]:
     return [toy(seed, label) for seed in range(12) for label in ("mounting", "normal")]
 
 
-@pytest.fixture
-def settings(tiny_base: Path, tmp_path: Path) -> Callable[..., TrainConfig]:
+@pytest.fixture(scope="session")
+def short_run(tiny_base: Path) -> Callable[..., TrainConfig]:
     """Settings of a short float32 run on the tiny base, which is what bit-for-bit comparisons need."""
 
     def make(**values: object) -> TrainConfig:
         defaults: dict[str, object] = {
             "model": str(tiny_base),
-            "output": tmp_path / "run",
             "frames": 4,
             "min_pixels": 16384,
             "max_pixels": 16384,
@@ -51,3 +51,9 @@ def settings(tiny_base: Path, tmp_path: Path) -> Callable[..., TrainConfig]:
         return TrainConfig(**{**defaults, **values})  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+def settings(short_run: Callable[..., TrainConfig], tmp_path: Path) -> Callable[..., TrainConfig]:
+    """The same, with an output folder of the test's own unless it names one."""
+    return partial(short_run, output=tmp_path / "run")

@@ -49,6 +49,18 @@ def notes() -> list[dict[str, Any]]:
     ]
 
 
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the trainer, which is left out, was called with."""
+    called: dict[str, Any] = {}
+
+    def train(config: Any, own: list[Any], *, references: list[Any], resume: bool) -> None:
+        called.update(config=config, own=own, cases=references)
+
+    monkeypatch.setattr("training.demo.adapter.train", train)
+    return called
+
+
 def test_only_of_a_mounting_the_times_are_taught(notes: list[dict[str, Any]]) -> None:
     beginnings = set()
     for note in notes:
@@ -98,20 +110,10 @@ def test_behind_cases_it_is_asked_in_the_words_of_serving(notes: list[dict[str, 
 
 @pytest.mark.parametrize("number, context", [(0, ("mixed", 1.0)), (1, ("contrastive", 0.5))])
 def test_the_later_runs_ask_every_clip_with_cases(
-    number: int,
-    context: tuple[str, float],
-    notes: list[dict[str, Any]],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    number: int, context: tuple[str, float], notes: list[dict[str, Any]], trained: dict[str, Any], tmp_path: Path
 ) -> None:
     stored = Stored(tmp_path, np.zeros((60, 0)), None, {}, tuple(notes))
     clips = (stored, np.zeros((60, 0), np.float16))
-    trained: dict[str, Any] = {}
-
-    def train(config: Any, own: list[Any], *, references: list[Any], resume: bool) -> None:
-        trained.update(config=config, own=own, cases=references)
-
-    monkeypatch.setattr("training.demo.adapter.train", train)
     base, start = ROOT / profile("demo").base_model, tmp_path / "first"
     go_on_with_cases(
         profile("demo"), base, tmp_path / "adapter", clips, clips, seed=number, start=start, **AGAIN[number]
@@ -124,17 +126,11 @@ def test_the_later_runs_ask_every_clip_with_cases(
 
 
 def test_cases_are_described_as_the_library_describes_them(
-    notes: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    notes: list[dict[str, Any]], trained: dict[str, Any], tmp_path: Path
 ) -> None:
     """Whatever else the adapter were trained on, serving would show it something that it never saw."""
     stored = Stored(tmp_path, np.zeros((60, 0)), None, {}, tuple(notes))
     features = np.zeros((60, 0), np.float16)
-    trained = {}
-
-    def train(config: Any, own: list[Any], *, references: list[Any], resume: bool) -> None:
-        trained.update(own=own, cases=references)
-
-    monkeypatch.setattr("training.demo.adapter.train", train)
     base = Path(profile("demo").base_model)
     clips = [(stored, features)]
     fine_tune(profile("demo"), ROOT / base, tmp_path / "adapter", clips, clips, (stored, features))

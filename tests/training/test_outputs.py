@@ -23,21 +23,12 @@ Settings = Callable[..., TrainConfig]
 
 
 @pytest.fixture(scope="module")
-def written(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+def written(short_run: Settings, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The folder of a short run with both labels held out, and what it reported."""
     toys: list[Sample] = [toy(seed, label) for seed in range(4) for label in ("mounting", "normal")]
     said: list[str] = []
-    config = TrainConfig(
-        model=str(tiny_base),
-        output=tmp_path_factory.mktemp("written"),
-        frames=4,
-        min_pixels=16384,
-        max_pixels=16384,
-        batch=4,
-        epochs=2,
-        validation_share=0.25,
-        context="off",
-    )
+    output = tmp_path_factory.mktemp("written")
+    config = short_run(output=output, precision="auto", validation_share=0.25, context="off")
     train(config, toys, report=said.append)
     return config.output, said
 

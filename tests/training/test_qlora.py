@@ -41,18 +41,10 @@ Settings = Callable[..., TrainConfig]
 
 
 @pytest.fixture(scope="module")
-def finished(tiny_base: Path, toys: list[Sample], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = TrainConfig(
-        model=str(tiny_base),
-        output=tmp_path_factory.mktemp("finished"),
-        frames=4,
-        min_pixels=16384,
-        max_pixels=16384,
-        batch=6,
-        epochs=5,
-        learning_rate=5e-3,
-        dropout=0.0,
-    )
+def finished(short_run: Settings, toys: list[Sample], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("finished")
+    learning = {"batch": 6, "epochs": 5, "learning_rate": 5e-3, "dropout": 0.0}
+    config = short_run(output=output, precision="auto", validation_share=0.1, **learning)
     train(config, toys, report=quiet)
     return config.output
 

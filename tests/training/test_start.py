@@ -28,20 +28,9 @@ Settings = Callable[..., TrainConfig]
 
 
 @pytest.fixture(scope="module")
-def first(tiny_base: Path, toys: list[Sample], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+def first(short_run: Settings, toys: list[Sample], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """A finished adapter's folder and metrics."""
-    config = TrainConfig(
-        model=str(tiny_base),
-        output=tmp_path_factory.mktemp("first"),
-        frames=4,
-        min_pixels=16384,
-        max_pixels=16384,
-        precision="fp32",
-        batch=4,
-        epochs=1,
-        validation_share=0.2,
-    )
-    result = train(config, toys, report=quiet)
+    result = train(short_run(output=tmp_path_factory.mktemp("first"), epochs=1), toys, report=quiet)
     return result.folder, result.metrics
 
 

@@ -141,8 +141,7 @@ def go_on_with_cases(
     cases are drawn as in the first one."""
     dialog = _dialog(profile, base)
     taught = samples(clips, dialog, taught_reason, when_with_cases(library[0].notes, seed))
-    own["seed"] = seed
-    _train(profile, base, output, taught, samples(library, dialog, reason_of), **own)
+    _train(profile, base, output, taught, samples(library, dialog, reason_of), seed=seed, **own)
 
 
 def _dialog(profile: Profile, base: Path) -> Dialog:

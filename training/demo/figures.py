@@ -15,7 +15,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -268,7 +267,7 @@ def shortcut(figures: Figures, bundle: Bundle) -> None:
     figures.add(SHORTCUT, "from light, viewpoint, herd, length, brightness, colour", told)
 
 
-def measured(bundle: Bundle, sets: Sequence[str], there: Mapping[str, ROWS] = MappingProxyType({})) -> Figures:
+def measured(bundle: Bundle, sets: Sequence[str], there: Mapping[str, ROWS]) -> Figures:
     """All tables; ``sets`` among test, new, second; with the last one what is of none of them. Of what base or embedder
     decide alone, not what is ``there``."""
     figures = Figures()

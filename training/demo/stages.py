@@ -128,8 +128,7 @@ rank 16 not even the training clips' times were learnt."""
 AGAIN_CLIPS = 3600
 """Of the set *adapter*, for the runs that go on."""
 _AGAIN: dict[str, Any] = {
-    "epochs": 1, "batch": 16, "validation_share": 0.02, "save_every": 50, "bare_share": 0.15, "rank": 64, "alpha": 64,
-    "learning_rate": 1.5e-3,
+    **ADAPTER, "epochs": 1, "validation_share": 0.02, "save_every": 50, "learning_rate": 1.5e-3,
 }  # fmt: skip
 AGAIN = ({**_AGAIN, "context_share": 1.0}, {**_AGAIN, "context": "contrastive"})
 
