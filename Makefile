@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PORT ?= 8501
 HOST ?= localhost
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PINS := requirements.txt requirements-dev.txt
@@ -43,8 +44,9 @@ app: setup
 	  echo "Listening on $(HOST): everyone who can reach this machine on port $(PORT) can see the videos and reports."; fi
 	$(BIN)/python -m streamlit run app.py --server.port=$(PORT) --server.address=$(HOST)
 
+# Two processes, as many as the smallest machine has cores; whole files, because what their tests share is made once per file.
 test: setup browser
-	$(BIN)/python -m pytest -m "not slow and not server"
+	$(BIN)/python -m pytest -m "not slow and not server" -n $(WORKERS) --dist loadfile
 
 # The integration tests against a real vLLM server, which they start and stop themselves.
 test-server: setup setup-server
