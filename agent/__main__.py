@@ -27,6 +27,7 @@ from services.errors import AdapterError, HerdLensError, InputError
 if TYPE_CHECKING:
     from services.model_service import ModelService
     from services.schema import VariantName, Window
+    from services.settings import Profile, Settings
 
 app = typer.Typer(
     help="Find out from barn video whether a cow is mounting.",
@@ -240,7 +241,9 @@ def library_export(
 @adapters_app.command("list")
 def adapters_list(profile: ProfileOption = None, verbose: VerboseOption = False) -> None:
     """Print name, task, base model, metrics, rank and date of every adapter; name the folders that are none."""
-    registry = _service(profile, verbose).adapters
+    from services.adapters import AdapterRegistry
+
+    registry = AdapterRegistry.of(*_settings(profile, verbose))
     for record in registry.list():
         figures = json.dumps(record.metrics)
         print(f"{record.name}\t{record.task}\t{record.base_model}\t{figures}\trank {record.rank}\t{record.created_at}")
@@ -269,21 +272,28 @@ def adapters_remove(
     name: Annotated[str, typer.Argument(metavar="NAME")], profile: ProfileOption = None, verbose: VerboseOption = False
 ) -> None:
     """Remove a registered adapter."""
-    _service(profile, verbose).adapters.remove(name)
+    from services.adapters import AdapterRegistry
+
+    AdapterRegistry.of(*_settings(profile, verbose)).remove(name)
     print(f"The adapter {name!r} was removed.")
 
 
 def _service(profile: str | None, verbose: bool) -> ModelService:
+    settings, _ = _settings(profile, verbose)  # a wrong name is told before the models' libraries load
+    from services.model_service import build
+
+    return build(settings, profile)
+
+
+def _settings(profile: str | None, verbose: bool) -> tuple[Settings, Profile]:
     _quiet(verbose)
     from services.settings import load_settings
     from services.settings import profile as find_profile
 
     settings = load_settings()
-    find_profile(profile or settings.profile)  # a wrong name is told before the models' libraries load
+    chosen = find_profile(profile or settings.profile)
     log_to(settings.data)
-    from services.model_service import build
-
-    return build(settings, profile)
+    return settings, chosen
 
 
 def _window(start: float | None, length: float | None) -> Window | None:

@@ -22,12 +22,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from services.adapters_check import CONFIG, MAX_JSON_BYTES, WEIGHTS, check_folder, is_finite_json, read_json
 from services.errors import AdapterError
+from services.settings import Profile, Settings, located
 
 RECORD = "herdlens.json"
 KEPT_FILES = (CONFIG, WEIGHTS, RECORD, "README.md", "metrics.json", "loss.csv", "loss.png")
@@ -96,6 +97,12 @@ class AdapterRegistry:
         self._shipped = tuple(Path(folder) for folder in shipped)
         self._user = Path(user)
         self._checked: dict[Path, tuple[object, AdapterRecord | AdapterError]] = {}
+
+    @classmethod
+    def of(cls, settings: Settings, chosen: Profile) -> Self:
+        """Adapters that ship with the profile ``chosen``, and the user's."""
+        shipped = [folder for name in chosen.adapters if (folder := located(name))]
+        return cls(shipped, settings.data / "adapters")
 
     def list(self) -> list[AdapterRecord]:
         """Usable adapters, shipped ones first; ``problems`` names the others."""

@@ -39,7 +39,7 @@ from services.schema import (
     VariantName,
     Window,
 )
-from services.settings import Profile, Settings, load_settings, located, profile
+from services.settings import Profile, Settings, load_settings, profile
 from services.training_runs import TrainingRuns
 from services.training_set import TrainingClip
 from services.video_link import Cancellation
@@ -53,9 +53,7 @@ class ModelService(ModelParts):
         super().__init__(settings, chosen)
         proxies = settings.data / "proxies"
         self.history = History(settings.data / "history", derived=[proxies])
-        self.adapters = AdapterRegistry(
-            [folder for name in chosen.adapters if (folder := located(name))], settings.data / "adapters"
-        )
+        self.adapters = AdapterRegistry.of(settings, chosen)
         self.runs = TrainingRuns(settings.data / "runs")
         self.practice = PracticeClips(settings.data / "practice")
         self.comparisons = Comparisons(settings.data / "comparisons")

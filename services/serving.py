@@ -22,7 +22,7 @@ from services.dialog import Dialog, load_dialog
 from services.errors import AdapterError, ModelError, SettingsError
 from services.model_files import model_folder
 from services.model_identity import ModelIdentity, identify
-from services.settings import LOCAL, ROOT, Profile, Settings, located
+from services.settings import LOCAL, ROOT, Profile, Settings
 from services.views import MOMENTS
 
 PYTHON = ROOT / ".venv-server" / "bin" / "python"
@@ -100,9 +100,8 @@ def serving(settings: Settings, chosen: Profile, device: Literal["cpu", "gpu"], 
 def _adapters(
     settings: Settings, chosen: Profile, identity: ModelIdentity, dialog: Dialog
 ) -> tuple[list[AdapterRecord], list[str]]:
-    shipped = [folder for name in chosen.adapters if (folder := located(name))]
     fitting, left_out = [], []
-    for record in AdapterRegistry(shipped, settings.data / "adapters").list():
+    for record in AdapterRegistry.of(settings, chosen).list():
         try:
             check_base(
                 record,
