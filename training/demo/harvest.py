@@ -19,25 +19,23 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import io
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
-import av
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
 from training.demo import tower
+from training.demo.coding import coded, decoded
 from training.demo.progress import Progress
 
 WORK = Path("build/demo")
@@ -124,30 +122,6 @@ def opened(name: str, work: Path = WORK, limit: int | None = None) -> Stored:
     return Stored(root, np.load(root / "patches.npy", mmap_mode="r"), between, targets, tuple(notes[:limit]))
 
 
-def coded(frames: NDArray[np.uint8], times_s: NDArray[np.float64], crf: int) -> bytes:
-    """An H.264 mp4 of these frames (T, H, W, 3) at exactly these times."""
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream(
-            "libx264", rate=25, options={"crf": str(crf), "preset": "veryfast", "threads": "1"}
-        )
-        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
-        stream.codec_context.time_base = Fraction(1, 1000)
-        for rgb, t in zip(frames, times_s, strict=True):
-            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-            frame.pts, frame.time_base = round(float(t) * 1000), Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return buffer.getvalue()
-
-
-def decoded(data: bytes) -> NDArray[np.uint8]:
-    """All frames (T, H, W, 3) RGB."""
-    with av.open(io.BytesIO(data), "r") as container:
-        frames = [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in container.decode(video=0)]
-    return np.stack(frames)
-
-
 def small(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(T, 256, 448, 3) to (T, 128, 224, 3), by the rule of ``services.dialog.resize``."""
     import torch
@@ -201,7 +175,7 @@ def _clip(which: ClipSet, seed: int) -> _Drawn:
         frames = degrade(frames, kind, level, seed)
     data = b""
     if which.keep or rng.random() < 0.25:
-        data = coded(frames, drawn, int(rng.choice((20, 20, 24, 28))))
+        data = coded(frames, crf=int(rng.choice((20, 20, 24, 28))), preset="veryfast", times_s=drawn)
         frames = decoded(data)
     between = small(frames[1::2]) if which.between else None
     frames = frames[::2] if which.between else frames

@@ -14,8 +14,8 @@ from pathlib import Path
 from services.model_service import ModelService
 from services.schema import Request, RetrievalMode
 from training.demo.bundle import reported
+from training.demo.coding import coded
 from training.demo.draw import draw_frames
-from training.demo.harvest import coded
 from training.demo.plan import ClipPlan, plan_clip
 from training.demo.render import frame_times
 
@@ -46,7 +46,7 @@ def answered(service: ModelService) -> list[Known]:
             plan = plan_clip(seed)
             times = frame_times(plan)
             clip = Path(name) / f"{seed}.mp4"
-            clip.write_bytes(coded(draw_frames(plan, times), times, crf=0))
+            clip.write_bytes(coded(draw_frames(plan, times), crf=0, preset="veryfast", times_s=times))
             found += [_answer(service, clip, plan, mode) for mode in MODES]
     return found
 

@@ -19,8 +19,9 @@ from sklearn.covariance import ledoit_wolf
 
 from services.novelty import NoveltyModel, statistics
 from training.demo import tower
+from training.demo.coding import decoded
 from training.demo.draw import draw_frames
-from training.demo.harvest import Stored, decoded, small
+from training.demo.harvest import Stored, small
 from training.demo.plan import plan_clip
 from training.demo.progress import Progress
 

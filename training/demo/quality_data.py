@@ -15,12 +15,10 @@ import io
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from fractions import Fraction
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +29,11 @@ from agent.prompts import quality_question
 from services.annotations import write
 from services.errors import HerdLensError, InputError
 from training.demo import quality_answers
+from training.demo.coding import coded
 from training.demo.degrade import LEVELS, degrade
 from training.demo.draw import draw_frames
 from training.demo.plan import Viewpoints, plan_clip
-from training.demo.render import FPS, Parser, frame_times
+from training.demo.render import Parser, frame_times
 
 CLIP_FRAMES = 16
 CLIP_SHARE = 0.25
@@ -74,25 +73,14 @@ def draw(seed: int, folder: Path, viewpoints: Viewpoints = "train") -> Drawn:
     frames = draw_frames(plan, times[first : first + count])
     if level:
         frames = degrade(frames, kind, level, seed)
-    data = _clip(frames, int(rng.choice((20, 23, 25, 28)))) if drawn.is_clip else _picture(frames[0], suffix, rng)
+    if drawn.is_clip:
+        data = coded(frames, crf=int(rng.choice((20, 23, 25, 28))), preset="fast")
+    else:
+        data = _picture(frames[0], suffix, rng)
     part = path.with_suffix(".part")
     part.write_bytes(data)
     part.replace(path)
     return drawn
-
-
-def _clip(frames: NDArray[np.uint8], crf: int) -> bytes:
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"crf": str(crf), "preset": "fast", "threads": "1"})
-        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
-        stream.time_base = Fraction(1, FPS)
-        for number, rgb in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, FPS)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return buffer.getvalue()
 
 
 def _picture(rgb: NDArray[np.uint8], suffix: str, rng: np.random.Generator) -> bytes:

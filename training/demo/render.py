@@ -12,25 +12,25 @@ import argparse
 import hashlib
 import json
 import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from fractions import Fraction
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from services.errors import HerdLensError, InputError
 from training.demo import degrade as spoil
 from training.demo.annotate import annotation
 from training.demo.camera import GROUPS
+from training.demo.coding import FPS, write_mp4
 from training.demo.draw import draw_frames
 from training.demo.plan import DIFFICULTIES, KINDS, ClipPlan, plan_clip
 
-FPS = 12
 _CHUNK = 24  # frames drawn at a time, so that memory stays small
 
 
@@ -42,22 +42,21 @@ def frame_times(plan: ClipPlan) -> np.ndarray:
 def write_clip(plan: ClipPlan, path: Path, degrade: tuple[str, int] | None = None) -> str:
     """Draws and encodes one clip; returns the SHA-256 of its raw RGB frames."""
     digest = hashlib.sha256()
-    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"crf": "25", "preset": "fast", "threads": "1"})
-        stream.width, stream.height, stream.pix_fmt = 448, 256, "yuv420p"
-        stream.time_base = Fraction(1, FPS)
-        times = frame_times(plan)
-        for first in range(0, len(times), _CHUNK):
-            frames = draw_frames(plan, times[first : first + _CHUNK])
-            if degrade is not None:
-                frames = spoil.degrade(frames, *degrade, seed=plan.seed)
-            digest.update(frames.tobytes())
-            for k, rgb in enumerate(frames):
-                frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-                frame.pts, frame.time_base = first + k, Fraction(1, FPS)
-                container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    write_mp4(path, _drawn(plan, degrade, digest.update), crf=25, preset="fast")
     return digest.hexdigest()
+
+
+def _drawn(
+    plan: ClipPlan, degrade: tuple[str, int] | None, seen: Callable[[bytes], None]
+) -> Iterator[NDArray[np.uint8]]:
+    """The file's frames (H, W, 3), drawn a few at a time; ``seen`` gets their bytes."""
+    times = frame_times(plan)
+    for first in range(0, len(times), _CHUNK):
+        frames = draw_frames(plan, times[first : first + _CHUNK])
+        if degrade is not None:
+            frames = spoil.degrade(frames, *degrade, seed=plan.seed)
+        seen(frames.tobytes())
+        yield from frames
 
 
 def _one(job: tuple[int, dict[str, Any], str, tuple[str, int] | None]) -> tuple[dict[str, Any], str]:

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
-import av
-import numpy as np
-from numpy.typing import NDArray
-
 from training.demo.annotate import annotation
+from training.demo.coding import write_mp4
 from training.demo.draw import draw_frames
 from training.demo.plan import plan_clip
-from training.demo.render import FPS, frame_times
+from training.demo.render import frame_times
 
 LARGEST = 150 * 1000
 
@@ -41,21 +37,6 @@ SAMPLES = (
 )
 
 
-def code(frames: NDArray[np.uint8], crf: int, path: Path) -> int:
-    """Write a faststart H.264 mp4 of these frames (T, H, W, 3) at FPS; returns its size in bytes."""
-    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
-        options = {"crf": str(crf), "preset": "slower", "threads": "1"}
-        stream = container.add_stream("libx264", rate=FPS, options=options)
-        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
-        stream.time_base = Fraction(1, FPS)
-        for number, rgb in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, FPS)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path.stat().st_size
-
-
 def write(folder: Path) -> None:
     """The clips and ``annotations.json`` in the source's format."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,6 +45,9 @@ def write(folder: Path) -> None:
         plan = plan_clip(sample.seed)
         frames = draw_frames(plan, frame_times(plan))
         path = folder / f"{sample.name}.mp4"
-        next(crf for crf in range(23, 47, 2) if code(frames, crf, path) < LARGEST)
+        for crf in range(23, 47, 2):
+            write_mp4(path, frames, crf=crf, preset="slower")
+            if path.stat().st_size < LARGEST:
+                break
         entries.append(annotation(plan, f"./{sample.name}.mp4"))
     (folder / "annotations.json").write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
