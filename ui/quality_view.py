@@ -3,17 +3,18 @@ stored JSON; texts from models are data: shown escaped, never as markup."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from services.schema import DEGRADATION_WORDS
 from ui.desk import Desk
 from ui.history_entry import Entry
-from ui.markup import marked_difference, paragraph
+from ui.markup import paragraph
 from ui.report_html import VIEWS
-from ui.report_view import Again, Colour, details, downloads, look_again, player, warnings
+from ui.report_view import Again, details, downloads, look_again, player, warnings
 from ui.session import guarded, words
+from ui.side_by_side import Badge, Variant, side_by_side
 from ui.wording import Words, clock, percent, plain
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def show(past: Entry, service: ModelService, current: Desk) -> Again | None:
             player(past, current)
     _measured(past)
     warnings(past, service)
-    _side_by_side(past)
+    side_by_side(past.report["variants"], badge_of, above=_grade, below=_scores)
     _views(past)
     again = look_again(past, current)
     details(past)
@@ -45,8 +46,8 @@ def severity(w: Words, step: int | None) -> str:
     return w("quality.severity", severity=step, word=w(f"severity.{step}")) if step else ""
 
 
-def badge_of(verdict: str) -> tuple[str, Colour]:
-    """Sign and colour of a finding; never told by colour alone."""
+def badge_of(verdict: str) -> Badge:
+    """Of a finding."""
     if verdict == "clean":
         return ":material/check_circle:", "blue"
     return (":material/warning:", "orange") if verdict in DEGRADATION_WORDS else (":material/help:", "gray")
@@ -92,38 +93,18 @@ def _measured(past: Entry) -> None:
             st.write(w("quality.nothing"))
 
 
-def _side_by_side(past: Entry) -> None:
-    w, variants = words(), past.report["variants"]
-    st.subheader(w("report.models") if len(variants) > 1 else w("report.model_says"), anchor=False)
-    if len(variants) > 1 and not any(variant["error"] for variant in variants):
-        agree = variants[0]["verdict"] == variants[1]["verdict"]
-        st.caption(w("report.agree") if agree else w("report.disagree"))
-    for column, variant in zip(st.columns(len(variants)), variants, strict=True):
-        others = [other for other in variants if other is not variant and not other["error"]]
-        with column, st.container(border=True):
-            _variant(variant, others[0] if others else None)
-
-
-def _variant(variant: dict[str, Any], other: dict[str, Any] | None) -> None:
-    w = words()
-    adapter = w("report.with_adapter", adapter=variant["adapter"]) if variant["adapter"] else ""
-    st.markdown(f"**{w('variant.' + variant['name'])}** {plain(adapter)}")
-    if variant["error"]:
-        st.error(plain(w.sentence(variant["error"])))
-        return
-    differs = other is not None and other["verdict"] != variant["verdict"]
-    sign, colour = badge_of(variant["verdict"])
-    mark = w("report.differs") if differs else ""
-    st.badge(w(f"verdict_word.{variant['verdict']}") + mark, icon=sign, color=colour)
-    if told := severity(w, variant["severity"]):
+def _grade(variant: Variant) -> None:
+    if told := severity(words(), variant["severity"]):
         st.caption(told)
-    st.html(marked_difference(variant["answer"], other["answer"]) if other else paragraph(variant["answer"]))
+
+
+def _scores(variant: Variant) -> None:
+    w = words()
     if variant["text_verdict"] == "unparsed":
         st.caption(w("quality.unparsed"))
     if variant["class_scores"]:
         ranked = sorted(variant["class_scores"].items(), key=lambda pair: -pair[1])
         st.caption(" · ".join(f"{w('verdict_word.' + name)} {percent(p)}" for name, p in ranked))
-    st.caption(w("progress.seconds", seconds=f"{variant['seconds']:.1f}"))
 
 
 def _views(past: Entry) -> None:

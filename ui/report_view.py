@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -16,16 +16,16 @@ from ui import report_cases
 from ui.desk import Desk
 from ui.feedback import ask_whether_right
 from ui.history_entry import Entry
-from ui.markup import bar, marked_difference, paragraph
+from ui.markup import bar, paragraph
 from ui.report_html import to_html
 from ui.session import guarded, words
+from ui.side_by_side import Badge, Variant, side_by_side
 from ui.wording import clock, percent, plain
 
 if TYPE_CHECKING:
     from services.model_service import ModelService
 
-Colour = Literal["orange", "blue", "gray"]
-BADGES: dict[str, tuple[str, Colour]] = {
+BADGES: dict[str, Badge] = {
     "mounting": (":material/change_history:", "orange"),
     "normal": (":material/circle:", "blue"),
     "unclear": (":material/help:", "gray"),
@@ -113,46 +113,30 @@ def warnings(past: Entry, service: ModelService) -> None:
 
 
 def _side_by_side(past: Entry, service: ModelService) -> None:
-    w, variants = words(), past.report["variants"]
-    st.subheader(w("report.models") if len(variants) > 1 else w("report.model_says"), anchor=False)
-    if len(variants) > 1 and not any(variant["error"] for variant in variants):
-        agree = variants[0]["verdict"] == variants[1]["verdict"]
-        st.caption(w("report.agree") if agree else w("report.disagree"))
-    for column, variant in zip(st.columns(len(variants)), variants, strict=True):
-        others = [other for other in variants if other is not variant and not other["error"]]
-        with column, st.container(border=True):
-            _variant(variant, others[0] if others else None, voted=past.vote is not None)
-            if _is_vote_alone(variant, past, service):
-                st.caption(w("report.vote_alone"))
+    def score(variant: Variant) -> None:
+        w = words()
+        if variant["p_mounting"] is not None:
+            share = percent(variant["p_mounting"])
+            st.caption(w("report.p_only" if past.vote is None else "report.p_alone", percent=share))
+
+    def reasoning(variant: Variant) -> None:
+        w = words()
+        if variant["text_verdict"] == "unparsed":
+            st.caption(w("report.unparsed"))
+        if variant["reasoning"]:
+            with st.expander(w("report.reasoning")):
+                st.html(paragraph(variant["reasoning"], "hl-text hl-quiet"))
+        if _is_vote_alone(variant, past, service):
+            st.caption(w("report.vote_alone"))
+
+    side_by_side(past.report["variants"], BADGES.__getitem__, above=score, below=reasoning)
 
 
-def _variant(variant: dict[str, Any], other: dict[str, Any] | None, *, voted: bool) -> None:
-    w = words()
-    adapter = w("report.with_adapter", adapter=variant["adapter"]) if variant["adapter"] else ""
-    st.markdown(f"**{w('variant.' + variant['name'])}** {plain(adapter)}")
-    if variant["error"]:
-        st.error(plain(w.sentence(variant["error"])))
-        return
-    differs = other is not None and other["verdict"] != variant["verdict"]
-    sign, color = BADGES[variant["verdict"]]
-    mark = w("report.differs") if differs else ""
-    st.badge(w(f"verdict_word.{variant['verdict']}") + mark, icon=sign, color=color)
-    if variant["p_mounting"] is not None:
-        st.caption(w("report.p_alone" if voted else "report.p_only", percent=percent(variant["p_mounting"])))
-    st.html(marked_difference(variant["answer"], other["answer"]) if other else paragraph(variant["answer"]))
-    if variant["text_verdict"] == "unparsed":
-        st.caption(w("report.unparsed"))
-    if variant["reasoning"]:
-        with st.expander(w("report.reasoning")):
-            st.html(paragraph(variant["reasoning"], "hl-text hl-quiet"))
-    st.caption(w("progress.seconds", seconds=f"{variant['seconds']:.1f}"))
-
-
-def _is_vote_alone(variant: dict[str, Any], past: Entry, service: ModelService) -> bool:
+def _is_vote_alone(variant: Variant, past: Entry, service: ModelService) -> bool:
     """Whether the rule gives this model's own score no weight, so that the similar clips alone made its verdict. The
     base model, which knows nothing of mounting, would else look as if it had recognised it."""
     report = past.report
-    if variant["error"] or past.vote is None or report["profile"] != service.profile.name or not service.loaded:
+    if past.vote is None or report["profile"] != service.profile.name or not service.loaded:
         return False
     if report["decided_by"]["rule"] in BEYOND_PROBABILITY:
         return False
