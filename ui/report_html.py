@@ -14,6 +14,7 @@ from agent.verdict import BEYOND_PROBABILITY
 from services.errors import HerdLensError
 from ui.history_entry import Entry
 from ui.markup import marked_difference, paragraph
+from ui.side_by_side import unsure
 from ui.wording import Words, clock, percent
 
 if TYPE_CHECKING:
@@ -44,17 +45,17 @@ def to_html(past: Entry, service: ModelService, w: Words) -> str:
         notice=w.sentence(notice) if notice else None,
         warnings=[w.sentence(text) for text in report["warnings"] if text not in (notice, report["reason"])],
         beyond_probability=report["decided_by"]["rule"] in BEYOND_PROBABILITY,
-        variants=[_variant(variant, report["variants"]) for variant in report["variants"]],
+        variants=[_variant(variant, report) for variant in report["variants"]],
         pictures=pictures,
         cases=[_case(hit, service) for hit in report["neighbours"][: past.shown]],
     )
 
 
-def _variant(variant: dict[str, Any], variants: list[dict[str, Any]]) -> dict[str, Any]:
+def _variant(variant: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     """The variant with its answer as safe markup, the words that differ from the other variant's marked."""
-    others = [other for other in variants if other is not variant and not other["error"]]
+    others = [other for other in report["variants"] if other is not variant and not other["error"]]
     answer = marked_difference(variant["answer"], others[0]["answer"]) if others else paragraph(variant["answer"])
-    return variant | {"marked": Markup(answer)}
+    return variant | {"marked": Markup(answer), "unsure": unsure(variant, report["decided_by"]["rule"])}
 
 
 def _case(hit: dict[str, Any], service: ModelService) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from ui.history_entry import Entry
 from ui.markup import bar, paragraph
 from ui.report_html import to_html
 from ui.session import guarded, words
-from ui.side_by_side import Badge, Variant, side_by_side
+from ui.side_by_side import Badge, Variant, side_by_side, unsure
 from ui.wording import clock, percent, plain
 
 if TYPE_CHECKING:
@@ -118,6 +118,9 @@ def _side_by_side(past: Entry, service: ModelService) -> None:
         if variant["p_mounting"] is not None:
             share = percent(variant["p_mounting"])
             st.caption(w("report.p_only" if past.vote is None else "report.p_alone", percent=share))
+        left_open = unsure(variant, past.report["decided_by"]["rule"])
+        if left_open is not None:
+            st.caption(w("report.not_sure", percent=percent(left_open)))
 
     def reasoning(variant: Variant) -> None:
         w = words()

@@ -9,6 +9,9 @@ from typing import Any
 
 from tests.ui.conftest import ROOT, address, finished, shown
 from ui.desk import Desk
+from ui.history_entry import load
+from ui.report_html import to_html
+from ui.wording import Words, percent
 
 
 def press_sample(at: Any, index: int) -> Any:
@@ -54,6 +57,11 @@ def test_choices_reach_the_models(tab: Any, service: Any) -> None:
     assert [variant["name"] for variant in report["variants"]] == ["base"]
     assert report["retrieval"] == "off" and report["neighbours"] == []
     assert "Comparison was switched off." in shown(at)
+    (base,) = report["variants"]
+    assert base["verdict"] == "unclear", "the base alone is sure of nothing; choose another sample to see why"
+    why = f"All in all {percent(base['p_decided'])} probability of mounting; there this model is wrong too often"
+    assert why in shown(at)
+    assert why in to_html(load(service, address(at, "report")), service, Words())
 
 
 def test_a_bad_upload_costs_one_sentence_and_loses_nothing(tab: Any, data: Path) -> None:
