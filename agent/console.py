@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from agent.verdict import counting
+from agent.verdict import counting, left_open, percent
 from services.schema import DEGRADATION_WORDS, Report
 
 WORDS: Mapping[str, str] = {
@@ -29,7 +29,7 @@ def lines(report: Report) -> Iterator[str]:
 
 def _mounting(report: Report) -> Iterator[str]:
     p = counting(report.p_mounting, report.decided_by.rule)
-    chance = "" if p is None else f" (probability of mounting {p:.0%})"
+    chance = "" if p is None else f" (probability of mounting {percent(p)})"
     yield f"{report.clip.path}: Verdict: {WORDS[report.verdict]}{chance}"
     if report.reason:
         yield f"  Reason: {report.reason}"
@@ -40,6 +40,9 @@ def _mounting(report: Report) -> Iterator[str]:
             yield f"  {name}: failed: {variant.error}"
             continue
         score = "no score" if variant.p_mounting is None else f"score {variant.p_mounting:.2f}"
+        unsure = left_open(variant.verdict, variant.p_decided, report.decided_by.rule)
+        if unsure is not None:
+            score += f" (all in all {percent(unsure)}, where this model is wrong too often)"
         yield f"  {name}: {WORDS[variant.verdict]}, {score}, text {variant.text_verdict}, {variant.seconds:.1f} s"
     for hit in report.neighbours[:3]:
         yield f"  Similar ({hit.similarity:.2f}, {hit.label}): {hit.description}"

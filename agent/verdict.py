@@ -70,6 +70,23 @@ def counting(p: float | None, rule: str) -> float | None:
     return None if rule in BEYOND_PROBABILITY else p
 
 
+def left_open(verdict: str, p: float | None, rule: str) -> float | None:
+    """The calibrated probability with which ``rule`` left a verdict open; None where it gave one, or where something
+    else decided."""
+    return counting(p, rule) if verdict == "unclear" else None
+
+
+def percent(p: float) -> str:
+    """A probability as whole per cent, never rounded to certainty.
+
+    >>> percent(0.9999), percent(0.974), percent(0.0002)
+    ('> 99 %', '97 %', '< 1 %')
+    """
+    if p > 0.99:
+        return "> 99 %"
+    return "< 1 %" if p < 0.01 else f"{p * 100:.0f} %"
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """A verdict with the calibrated probability (None without a score) and the rule that gave it."""

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from agent.verdict import percent
 from services.comparisons import COLUMNS, Column, Comparison
 from ui.compare_cards import cards
 from ui.compare_counts import Row, change, tally
 from ui.report_html import SIGNS
 from ui.session import open_report, words
-from ui.wording import percent, plain
+from ui.wording import plain
 
 if TYPE_CHECKING:
     from services.model_service import ModelService

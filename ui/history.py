@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from agent.verdict import counting
+from agent.verdict import counting, percent
 from services.schema import DEGRADATION_WORDS, AnyVerdict
 from ui.quality_view import severity
 from ui.session import desk, guarded, open_report, service_or_note, words
-from ui.wording import percent, plain, size
+from ui.wording import plain, size
 
 if TYPE_CHECKING:
     from services.history import Past

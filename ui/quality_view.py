@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from agent.verdict import percent
 from services.schema import DEGRADATION_WORDS
 from ui.desk import Desk
 from ui.history_entry import Entry
@@ -15,7 +16,7 @@ from ui.report_html import VIEWS
 from ui.report_view import Again, details, downloads, look_again, player, warnings
 from ui.session import guarded, words
 from ui.side_by_side import Badge, Variant, side_by_side
-from ui.wording import Words, clock, percent, plain
+from ui.wording import Words, clock, plain
 
 if TYPE_CHECKING:
     from services.model_service import ModelService

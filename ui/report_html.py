@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from agent.verdict import BEYOND_PROBABILITY
+from agent.verdict import BEYOND_PROBABILITY, left_open, percent
 from services.errors import HerdLensError
 from ui.history_entry import Entry
 from ui.markup import marked_difference, paragraph
-from ui.side_by_side import unsure
-from ui.wording import Words, clock, percent
+from ui.wording import Words, clock
 
 if TYPE_CHECKING:
     from services.model_service import ModelService
@@ -55,7 +54,8 @@ def _variant(variant: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     """The variant with its answer as safe markup, the words that differ from the other variant's marked."""
     others = [other for other in report["variants"] if other is not variant and not other["error"]]
     answer = marked_difference(variant["answer"], others[0]["answer"]) if others else paragraph(variant["answer"])
-    return variant | {"marked": Markup(answer), "unsure": unsure(variant, report["decided_by"]["rule"])}
+    unsure = left_open(variant["verdict"], variant.get("p_decided"), report["decided_by"]["rule"])
+    return variant | {"marked": Markup(answer), "unsure": unsure}
 
 
 def _case(hit: dict[str, Any], service: ModelService) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from agent.verdict import BEYOND_PROBABILITY
+from agent.verdict import BEYOND_PROBABILITY, left_open, percent
 from services.schema import Task, Window
 from ui import report_cases
 from ui.desk import Desk
@@ -19,8 +19,8 @@ from ui.history_entry import Entry
 from ui.markup import bar, paragraph
 from ui.report_html import to_html
 from ui.session import guarded, words
-from ui.side_by_side import Badge, Variant, side_by_side, unsure
-from ui.wording import clock, percent, plain
+from ui.side_by_side import Badge, Variant, side_by_side
+from ui.wording import clock, plain
 
 if TYPE_CHECKING:
     from services.model_service import ModelService
@@ -118,9 +118,9 @@ def _side_by_side(past: Entry, service: ModelService) -> None:
         if variant["p_mounting"] is not None:
             share = percent(variant["p_mounting"])
             st.caption(w("report.p_only" if past.vote is None else "report.p_alone", percent=share))
-        left_open = unsure(variant, past.report["decided_by"]["rule"])
-        if left_open is not None:
-            st.caption(w("report.not_sure", percent=percent(left_open)))
+        unsure = left_open(variant["verdict"], variant.get("p_decided"), past.report["decided_by"]["rule"])
+        if unsure is not None:
+            st.caption(w("report.not_sure", percent=percent(unsure)))
 
     def reasoning(variant: Variant) -> None:
         w = words()

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from agent.verdict import counting
 from ui.markup import marked_difference, paragraph
 from ui.session import words
 from ui.wording import plain
@@ -45,12 +44,6 @@ def side_by_side(
             st.html(marked_difference(variant["answer"], other["answer"]) if other else paragraph(variant["answer"]))
             below(variant)
             st.caption(w("progress.seconds", seconds=f"{variant['seconds']:.1f}"))
-
-
-def unsure(variant: Variant, rule: str) -> float | None:
-    """The calibrated probability with which the verdict ``rule`` left this variant's verdict open; None where it gave
-    one, or where something else decided."""
-    return counting(variant.get("p_decided"), rule) if variant["verdict"] == "unclear" else None
 
 
 def _badge(variant: Variant, other: Variant | None, badge: Callable[[str], Badge]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from agent.verdict import percent
 from services.adapters import validate
 from services.errors import AdapterError, InputError
 from services.training_runs import RunView
@@ -14,7 +15,7 @@ from ui.compare_intake import ADAPTER_KEY
 from ui.intake import prefer_adapter
 from ui.markup import scroll_up
 from ui.session import guarded, words
-from ui.wording import clock, percent, plain
+from ui.wording import clock, plain
 
 if TYPE_CHECKING:
     from services.model_service import ModelService

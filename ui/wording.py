@@ -83,17 +83,6 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def percent(p: float) -> str:
-    """A probability as whole per cent, never rounded to certainty.
-
-    >>> percent(0.9999), percent(0.974), percent(0.0002)
-    ('> 99 %', '97 %', '< 1 %')
-    """
-    if p > 0.99:
-        return "> 99 %"
-    return "< 1 %" if p < 0.01 else f"{p * 100:.0f} %"
-
-
 def size(size_bytes: float) -> str:
     """Bytes as kB, MB or GB (decimal).
 

@@ -68,6 +68,13 @@ def test_low_confidence_is_unclear_and_keeps_its_probability() -> None:
     assert (judged.verdict, judged.p_mounting) == ("unclear", 0.5)
 
 
+def test_only_a_rule_that_was_not_sure_leaves_a_verdict_open() -> None:
+    assert verdict.left_open("unclear", 0.6, "model score: confidence too low") == 0.6
+    assert verdict.left_open("mounting", 0.99, "model score") is None
+    assert verdict.left_open("unclear", 0.99, verdict.UNLIKE) is None
+    assert verdict.left_open("unclear", None, "text only") is None
+
+
 def test_without_scores_the_text_decides_without_a_probability() -> None:
     judged = verdict.judge(None, "mounting", 0.0, Calibration(), quality=CLEAN, novelty=KNOWN)
     assert (judged.verdict, judged.p_mounting, judged.rule) == ("mounting", None, "text only")

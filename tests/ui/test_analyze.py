@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from agent.verdict import percent
 from tests.ui.conftest import ROOT, address, finished, shown
 from ui.desk import Desk
 from ui.history_entry import load
 from ui.report_html import to_html
-from ui.wording import Words, percent
+from ui.wording import Words
 
 
 def press_sample(at: Any, index: int) -> Any:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.verdict import percent
 from services.settings import profiles
 from ui.sentences_ko import SENTENCES
-from ui.wording import TABLES, Words, clock, percent, plain, size
+from ui.wording import TABLES, Words, clock, plain, size
 from ui.words_en import WORDS as ENGLISH
 from ui.words_ko import WORDS as KOREAN
 
