@@ -42,7 +42,7 @@ def _mounting(report: Report) -> Iterator[str]:
         score = "no score" if variant.p_mounting is None else f"score {variant.p_mounting:.2f}"
         unsure = left_open(variant.verdict, variant.p_decided, report.decided_by.rule)
         if unsure is not None:
-            score += f" (all in all {percent(unsure)}, where this model is wrong too often)"
+            score += f" (all in all {percent(unsure)}, not sure enough for a verdict from this model)"
         yield f"  {name}: {WORDS[variant.verdict]}, {score}, text {variant.text_verdict}, {variant.seconds:.1f} s"
     for hit in report.neighbours[:3]:
         yield f"  Similar ({hit.similarity:.2f}, {hit.label}): {hit.description}"

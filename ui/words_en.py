@@ -138,9 +138,7 @@ WORDS: dict[str, str] = {
     "report.with_adapter": "with adapter {adapter}",
     "report.p_alone": "This model alone, before the vote of similar clips: {percent} probability of mounting.",
     "report.p_only": "This model: {percent} probability of mounting.",
-    "report.not_sure": (
-        "All in all {percent} probability of mounting; there this model is wrong too often for a verdict."
-    ),
+    "report.not_sure": "All in all {percent} probability of mounting: not sure enough for a verdict from this model.",
     "report.vote_alone": (
         "This verdict is the vote of the similar clips alone: this model's own score carries no weight in the rule."
     ),

@@ -133,9 +133,7 @@ WORDS: dict[str, str] = {
     "report.with_adapter": "어댑터 {adapter}",
     "report.p_alone": "비슷한 영상의 투표 전, 이 모델만 보면 승가 확률 {percent}.",
     "report.p_only": "이 모델의 승가 확률 {percent}.",
-    "report.not_sure": (
-        "종합한 승가 확률은 {percent}입니다. 이 확률에서 이 모델은 판정을 내리기에는 너무 자주 틀립니다."
-    ),
+    "report.not_sure": "종합한 승가 확률은 {percent}입니다. 이 모델이 판정을 내리기에는 확실하지 않습니다.",
     "report.vote_alone": (
         "이 판정은 비슷한 참고 영상들의 투표만으로 나온 것입니다. 이 모델 자신의 점수는 규칙에서 반영되지 않습니다."
     ),
