@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.verdict import left_open
 from services.schema import Label, Neighbourhood, Report, Window
 
 if TYPE_CHECKING:
     from services.model_service import ModelService
 
+Variant = Mapping[str, Any]
+"""One of a stored report's ``variants``."""
 VIEW = "view.json"
 FRAME = "frame_{:02d}.jpg"
 
@@ -42,6 +45,15 @@ class Entry:
         """Whether it is about a single picture, which has no length and no player."""
         start_s, end_s = self.report["clip"]["window"]
         return self.is_quality and not end_s > start_s
+
+    def beside(self, variant: Variant) -> Variant | None:
+        """The other variant that answered; None where there is none."""
+        others = (other for other in self.report["variants"] if other is not variant and not other["error"])
+        return next(others, None)
+
+    def left_open(self, variant: Variant) -> float | None:
+        """The calibrated probability with which the rule left this variant's verdict open, if it did."""
+        return left_open(variant["verdict"], variant.get("p_decided"), self.report["decided_by"]["rule"])
 
 
 def window_of(told: Mapping[str, Any]) -> Window | None:

@@ -10,12 +10,12 @@ import streamlit as st
 from agent.verdict import percent
 from services.schema import DEGRADATION_WORDS
 from ui.desk import Desk
-from ui.history_entry import Entry
+from ui.history_entry import Entry, Variant
 from ui.markup import paragraph
 from ui.report_html import VIEWS
 from ui.report_view import Again, details, downloads, look_again, player, warnings
 from ui.session import guarded, words
-from ui.side_by_side import Badge, Variant, side_by_side
+from ui.side_by_side import Badge, side_by_side
 from ui.wording import Words, clock, plain
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def show(past: Entry, service: ModelService, current: Desk) -> Again | None:
             player(past, current)
     _measured(past)
     warnings(past, service)
-    side_by_side(past.report["variants"], badge_of, above=_grade, below=_scores)
+    side_by_side(past, badge_of, above=_grade, below=_scores)
     _views(past)
     again = look_again(past, current)
     details(past)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from agent.verdict import BEYOND_PROBABILITY, left_open, percent
+from agent.verdict import BEYOND_PROBABILITY, percent
 from services.errors import HerdLensError
 from ui.history_entry import Entry
 from ui.markup import marked_difference, paragraph
@@ -44,18 +44,17 @@ def to_html(past: Entry, service: ModelService, w: Words) -> str:
         notice=w.sentence(notice) if notice else None,
         warnings=[w.sentence(text) for text in report["warnings"] if text not in (notice, report["reason"])],
         beyond_probability=report["decided_by"]["rule"] in BEYOND_PROBABILITY,
-        variants=[_variant(variant, report) for variant in report["variants"]],
+        variants=[_variant(variant, past) for variant in report["variants"]],
         pictures=pictures,
         cases=[_case(hit, service) for hit in report["neighbours"][: past.shown]],
     )
 
 
-def _variant(variant: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+def _variant(variant: dict[str, Any], past: Entry) -> dict[str, Any]:
     """The variant with its answer as safe markup, the words that differ from the other variant's marked."""
-    others = [other for other in report["variants"] if other is not variant and not other["error"]]
-    answer = marked_difference(variant["answer"], others[0]["answer"]) if others else paragraph(variant["answer"])
-    unsure = left_open(variant["verdict"], variant.get("p_decided"), report["decided_by"]["rule"])
-    return variant | {"marked": Markup(answer), "unsure": unsure}
+    other = past.beside(variant)
+    answer = marked_difference(variant["answer"], other["answer"]) if other else paragraph(variant["answer"])
+    return variant | {"marked": Markup(answer), "unsure": past.left_open(variant)}
 
 
 def _case(hit: dict[str, Any], service: ModelService) -> dict[str, Any]:

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from agent.verdict import BEYOND_PROBABILITY, left_open, percent
+from agent.verdict import BEYOND_PROBABILITY, percent
 from services.schema import Task, Window
 from ui import report_cases
 from ui.desk import Desk
 from ui.feedback import ask_whether_right
-from ui.history_entry import Entry
+from ui.history_entry import Entry, Variant
 from ui.markup import bar, paragraph
 from ui.report_html import to_html
 from ui.session import guarded, words
-from ui.side_by_side import Badge, Variant, side_by_side
+from ui.side_by_side import Badge, side_by_side
 from ui.wording import clock, plain
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _side_by_side(past: Entry, service: ModelService) -> None:
         if variant["p_mounting"] is not None:
             share = percent(variant["p_mounting"])
             st.caption(w("report.p_only" if past.vote is None else "report.p_alone", percent=share))
-        unsure = left_open(variant["verdict"], variant.get("p_decided"), past.report["decided_by"]["rule"])
+        unsure = past.left_open(variant)
         if unsure is not None:
             st.caption(w("report.not_sure", percent=percent(unsure)))
 
@@ -132,7 +132,7 @@ def _side_by_side(past: Entry, service: ModelService) -> None:
         if _is_vote_alone(variant, past, service):
             st.caption(w("report.vote_alone"))
 
-    side_by_side(past.report["variants"], BADGES.__getitem__, above=score, below=reasoning)
+    side_by_side(past, BADGES.__getitem__, above=score, below=reasoning)
 
 
 def _is_vote_alone(variant: Variant, past: Entry, service: ModelService) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Literal
 
 import streamlit as st
 
+from ui.history_entry import Entry, Variant
 from ui.markup import marked_difference, paragraph
 from ui.session import words
 from ui.wording import plain
@@ -14,19 +15,19 @@ from ui.wording import plain
 Colour = Literal["orange", "blue", "gray"]
 Badge = tuple[str, Colour]
 """Sign and colour of a verdict; never told by colour alone."""
-Variant = Mapping[str, Any]
 
 
 def side_by_side(
-    variants: Sequence[Variant],
+    past: Entry,
     badge: Callable[[str], Badge],
     *,
     above: Callable[[Variant], None],
     below: Callable[[Variant], None],
 ) -> None:
-    """A column for each of a stored report's ``variants``. ``badge``: of a verdict; ``above`` and ``below`` show what
-    the task tells before and after a variant's answer; neither is called for one that failed."""
+    """A column for each variant of a stored report. ``badge``: of a verdict; ``above`` and ``below`` show what the task
+    tells before and after a variant's answer; neither is called for one that failed."""
     w = words()
+    variants = past.report["variants"]
     st.subheader(w("report.models") if len(variants) > 1 else w("report.model_says"), anchor=False)
     if len(variants) > 1 and not any(variant["error"] for variant in variants):
         agree = variants[0]["verdict"] == variants[1]["verdict"]
@@ -38,7 +39,7 @@ def side_by_side(
             if variant["error"]:
                 st.error(plain(w.sentence(variant["error"])))
                 continue
-            other = next((other for other in variants if other is not variant and not other["error"]), None)
+            other = past.beside(variant)
             _badge(variant, other, badge)
             above(variant)
             st.html(marked_difference(variant["answer"], other["answer"]) if other else paragraph(variant["answer"]))

@@ -60,7 +60,7 @@ def test_choices_reach_the_models(tab: Any, service: Any) -> None:
     assert "Comparison was switched off." in shown(at)
     (base,) = report["variants"]
     assert base["verdict"] == "unclear", "the base alone is sure of nothing; choose another sample to see why"
-    why = f"All in all {percent(base['p_decided'])} probability of mounting: not sure enough for a verdict from this model"
+    why = f"All in all {percent(base['p_decided'])} probability of mounting: not sure enough"
     assert why in shown(at)
     assert why in to_html(load(service, address(at, "report")), service, Words())
 

@@ -79,6 +79,7 @@ SETS = {
         ClipSet("test", 1_000_000, 500, keep=True, between=True),
         ClipSet("new", 2_000_000, 400, viewpoints="new", keep=True, between=True),
         ClipSet("second", 3_000_000, 300, style="second", keep=True, between=True),
+        ClipSet("more", 2_100_000, 1200, viewpoints="new", between=True),
     )
 }
 
