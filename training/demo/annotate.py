@@ -7,6 +7,7 @@ words differ only in what the animals did.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -96,8 +97,14 @@ def reason(plan: ClipPlan, count: int) -> str:
 
 def annotation(plan: ClipPlan, video: str) -> dict[str, Any]:
     """One entry of the source's list, with ``metadata``; ``video`` is written as given."""
+    entry = told(plan, video)
+    entry["metadata"]["criteria"] = asdict(criteria(plan))
+    return entry
+
+
+def told(plan: ClipPlan, video: str) -> dict[str, Any]:
+    """The annotation without the criteria, which take a sixth of a training clip's time and no stage reads."""
     seen = visible(plan)
-    found = criteria(plan)
     behaviours = [
         {"animal": n, "behaviour": s.behaviour, "start_s": s.start_s, "end_s": s.end_s}
         for n, animal in enumerate(plan.animals) for s in animal.track.spells
@@ -123,8 +130,6 @@ def annotation(plan: ClipPlan, video: str) -> dict[str, Any]:
             "act": {"start_s": plan.act.start_s, "end_s": plan.act.end_s}, "behaviours": behaviours,
             "light": plan.light, "viewpoint": plan.camera.name, "viewpoints": plan.viewpoints,
             "difficulty": plan.difficulty, "style": plan.style, "hidden": plan.hidden, "animals": sum(seen),
-            "duration_s": plan.duration_s, "seed": plan.seed,
-            "criteria": {"lifted": found.lifted, "on_back": found.on_back, "same_pair": found.same_pair},
-            "herd": animals,
+            "duration_s": plan.duration_s, "seed": plan.seed, "herd": animals,
         },
     }  # fmt: skip

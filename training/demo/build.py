@@ -31,7 +31,7 @@ from training.demo.stages import STAGES, done_file, recipe
 from training.demo.together import ONE_THREAD
 
 MINUTES = {
-    "clips": 42, "vision": 43, "base": 55, "embedder": 14, "library": 1, "novelty": 6, "adapter": 52, "quality": 11,
+    "clips": 37, "vision": 43, "base": 55, "embedder": 14, "library": 1, "novelty": 6, "adapter": 52, "quality": 11,
     "samples": 1, "calibrate": 4, "card": 18,
 }  # fmt: skip
 """What a stage takes on two cores, for the time left."""

@@ -11,7 +11,8 @@ leaves little trace), and resized by the common rule: what is stored is what ser
 - ``between.npy`` (N, 15, 128, 224, 3) uint8, the pictures halfway between neighbouring ones, of sets that the embedder
   looks at as it does when serving;
 - ``target_<name>.npy`` (N, groups, 2·C, 112) float16, dense targets of both frames of each group, in patch order;
-- ``notes/<shard>.json``: per clip its annotation, facts, times (16,) s, degradation; a shard's file is written last;
+- ``notes/<shard>.json``: per clip its annotation (without criteria), facts, times (16,) s, degradation; a shard's file
+  is written last;
 - ``clips/<seed>.mp4`` where the set keeps them.
 """
 
@@ -148,7 +149,7 @@ class _Drawn:
 
 def _clip(which: ClipSet, seed: int) -> _Drawn:
     from training.demo import scene
-    from training.demo.annotate import annotation
+    from training.demo.annotate import told
     from training.demo.degrade import LEVELS, degrade
     from training.demo.draw import draw_frames
     from training.demo.facts import facts
@@ -185,7 +186,7 @@ def _clip(which: ClipSet, seed: int) -> _Drawn:
         "times_s": np.round(times, 3).tolist(),
         "degradation": [kind, level],
         "facts": facts(plan, times.reshape(which.groups, 2).mean(1)),
-        "annotation": annotation(plan, f"clips/{seed}.mp4"),
+        "annotation": told(plan, f"clips/{seed}.mp4"),
     }
     return _Drawn(tower.patches(small(frames)), between, targets, note, data)
 
