@@ -157,3 +157,10 @@ def test_times_count_where_they_are_told_and_of_every_mounting(notes: list[dict[
     assert "times within 1 s" not in _reason("One cow stands.\nStatus: Normal", normal)
     start, end = normal["facts"]["act"]
     assert not _reason(said(normal, start + 1.2, end), normal)["times within 1 s"]
+
+
+def test_a_number_counts_as_right_and_as_nearly_right(notes: list[dict[str, Any]]) -> None:
+    note = next(one for one in notes if one["annotation"]["metadata"]["animals"] == 3)
+    found = [_reason(f"{told} graze in daylight.", note) for told in ("Three cows", "Two cows", "Five cows", "Cows")]
+    assert [row["animals"] for row in found] == [True, False, False, False]
+    assert [row["animals within one"] for row in found] == [True, True, False, False]

@@ -142,6 +142,8 @@ def general(figures: Figures, bundle: Bundle, seen: Seen, title: str) -> None:
         figures.add(
             title, name, f"{share(answered == true)}, commonest answer {majority:.3f} of {len(QUESTIONS[name][1])}"
         )
+        if name == "count":
+            figures.add(title, "count within one", share(abs(answered - true) <= 1))
 
 
 def leak(figures: Figures, bundle: Bundle, seen: Seen) -> None:
@@ -166,7 +168,7 @@ def reasons(figures: Figures, bundle: Bundle, name: str, seen: Seen, title: str)
         questions = [mounting_question(mode, hits) for hits in shown[mode]]
         texts = written(bundle.model("tuned"), notes, seen.features, questions, 100)
         found = [_reason(text, note) for text, note in zip(texts, notes, strict=True)]
-        for what in ("verdict", "behaviour", "light", "animals", "all three", "times within 1 s"):
+        for what in ("verdict", "behaviour", "light", "animals", "animals within one", "all three", "times within 1 s"):
             figures.add(table, what, share([row[what] for row in found if what in row]))
         for number, text in enumerate(texts[:3], 1):
             figures.add(table, f"example {number}", reason_of(text))
@@ -193,11 +195,13 @@ def _reason(text: str, note: dict[str, Any]) -> dict[str, bool]:
     truth = facts["label"] == "mounting"
     deed = "mount" if truth else facts["kind"]
     count = note["annotation"]["metadata"]["animals"]
+    numbers = re.search(rf"\b({'|'.join(NUMBERS)}) cow", reason)
     row = {
         "verdict": text_verdict(text) == facts["label"],
         "behaviour": any(word in reason for word in _DEEDS[deed]),
         "light": LIGHTS[facts["light"]] in reason,
         "animals": f"{NUMBERS[count]} cow" in reason,
+        "animals within one": numbers is not None and abs(NUMBERS.index(numbers[1]) - count) <= 1,
     }
     row["all three"] = row["behaviour"] and row["light"] and row["animals"]
     times = re.search(r"from (\d+\.\d) s to (\d+\.\d) s", reason)

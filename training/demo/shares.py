@@ -1,4 +1,4 @@
-"""Shares with Wilson intervals, for the card."""
+"""Shares with Wilson intervals, for the card; the mathematics is statsmodels' and scikit-learn's."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-Z = 1.959964
+from sklearn.metrics import roc_auc_score
+from statsmodels.stats.proportion import proportion_confint
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,31 +27,22 @@ class Share:
 def share(right: NDArray[np.bool_] | list[bool]) -> Share:
     """Share of true values; of nothing, NaN between 0 and 1."""
     values = np.asarray(right, bool)
-    n = len(values)
-    if n == 0:
-        return Share(math.nan, 0.0, 1.0, 0)
-    p = float(values.mean())
-    centre = (p + Z * Z / (2 * n)) / (1 + Z * Z / n)
-    half = Z / (1 + Z * Z / n) * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
-    return Share(p, max(0.0, centre - half), min(1.0, centre + half), n)
+    return _of(float(values.mean()) if len(values) else math.nan, len(values))
 
 
 def balanced(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Share:
     """Balanced accuracy; its interval is that of a share with this value on n clips (the classes are near equal)."""
     recall, specificity = share(predicted[truth]), share(~predicted[~truth])
-    value = (recall.value + specificity.value) / 2
-    n = len(truth)
-    centre = (value + Z * Z / (2 * n)) / (1 + Z * Z / n)
-    half = Z / (1 + Z * Z / n) * math.sqrt(max(value * (1 - value), 0) / n + Z * Z / (4 * n * n))
-    return Share(value, max(0.0, centre - half), min(1.0, centre + half), n)
+    return _of((recall.value + specificity.value) / 2, len(truth))
 
 
 def area_under_curve(score: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
-    """Probability that a mounting clip scores above a normal one; ties count half."""
-    from scipy.stats import rankdata
+    """Probability that a mounting clip scores above a normal one; ties count half; NaN without both classes."""
+    return float(roc_auc_score(truth, score)) if 0 < truth.sum() < len(truth) else math.nan
 
-    ranks = rankdata(score)
-    positive, negative = int(truth.sum()), int((~truth).sum())
-    if not positive or not negative:
-        return math.nan
-    return float((ranks[truth].sum() - positive * (positive + 1) / 2) / (positive * negative))
+
+def _of(value: float, n: int) -> Share:
+    if math.isnan(value):
+        return Share(math.nan, 0.0, 1.0, n)
+    low, high = proportion_confint(value * n, n, method="wilson")
+    return Share(value, max(0.0, float(low)), min(1.0, float(high)), n)
