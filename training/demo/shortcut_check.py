@@ -22,6 +22,10 @@ import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from services.errors import InputError
@@ -66,29 +70,11 @@ def _rendered(job: tuple[str, dict[str, Any]]) -> tuple[list[float], bool]:
     return [*row, float(np.log(size)), float(np.log(size / facts["duration_s"]))], facts["label"] == "mounting"
 
 
-def fit(x: F64, y: F64, ridge: float = 1.0, steps: int = 12) -> F64:
-    """Weights (F + 1,) of a ridge logistic regression on x (N, F), y (N,) in {0, 1}; Newton's method."""
-    x = np.concatenate([x, np.ones((len(x), 1))], 1)
-    w = np.zeros(x.shape[1])
-    penalty = ridge * np.eye(len(w))
-    penalty[-1, -1] = 0
-    for _ in range(steps):
-        p = 1 / (1 + np.exp(-x @ w))
-        hessian = (x * (p * (1 - p))[:, None]).T @ x + penalty
-        w = w - np.linalg.solve(hessian, x.T @ (p - y) + penalty @ w)
-    return w
-
-
 def guesses(x: F64, y: F64, folds: int = 5, seed: int = 0) -> NDArray[np.bool_]:
-    """(N,) the label of each row as the regression on the other folds tells it."""
-    x = (x - x.mean(0)) / np.maximum(x.std(0), 1e-9)
-    order = np.random.default_rng(seed).permutation(len(y))
-    guess = np.zeros(len(y), bool)
-    for k in range(folds):
-        test = order[k::folds]
-        train = np.setdiff1d(order, test)
-        w = fit(x[train], y[train])
-        guess[test] = x[test] @ w[:-1] + w[-1] > 0
+    """(N,) the label of each row x (N, F), y (N,) in {0, 1}, as a logistic regression on the other folds tells it."""
+    reader = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    split = KFold(folds, shuffle=True, random_state=seed)
+    guess: NDArray[np.bool_] = cross_val_predict(reader, x, y > 0.5, cv=split)
     return guess
 
 
