@@ -173,7 +173,9 @@ def load_list(path: Path) -> list[Any]:
             f"{path} cannot be read ({error.strerror}); give the path of an annotation file."
         ) from error
     except UnicodeDecodeError as error:
-        raise AnnotationError(f"{path.name} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
+        raise AnnotationError(
+            f"{path.name} is not UTF-8 text (byte {error.start}); give a JSON annotation file, saved as UTF-8."
+        ) from error
     except json.JSONDecodeError as error:
         raise AnnotationError(
             f"{path.name} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}; mend that line."

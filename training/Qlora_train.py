@@ -89,7 +89,7 @@ def main(
     ] = False,
     profile: Annotated[str, typer.Option(help="Profile whose base, frames and pixel budget are used.")] = PROFILE,
     name: Annotated[str, typer.Option(help="Name of the adapter.")] = NAME,
-    task: Annotated[str, typer.Option(help="Task written into its record.")] = TASK,
+    task: Annotated[str, typer.Option(help="mounting or quality; written into its record.")] = TASK,
     media_root: Annotated[Path | None, typer.Option(help="Folder that media paths may also lie in.")] = None,
     vectors: Annotated[Path | None, typer.Option(help="Safetensors: clip digest to vector, for similar cases.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Keep vision features here for later runs.")] = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from services.errors import InputError
-from services.schema import Request
+from services.schema import Request, Task
 from ui import intake, progress, quality_view, report_view
 from ui.desk import Desk
 from ui.history_entry import load
@@ -18,21 +18,23 @@ PREVIOUS_KEY = "previous_report"
 
 def show() -> None:
     """The whole screen. Each part has its own guard, so that one that fails leaves the others in place."""
-    w = words()
-    st.title(w(f"analyze.title_{intake.chosen_task()}"))
+    w, heading, asked = words(), st.empty(), intake.chosen_task()
+    heading.title(w(f"analyze.title_{asked}"))
     with guarded():
         current = desk()
         if current.profile.notice:
             st.info(plain(w.sentence(current.profile.notice)), icon=":material/info:")
         with guarded():
             service_or_note(current)
-        _result(current)
+        shown = _result(current)
+        if shown is not None and shown != asked:
+            heading.title(w(f"analyze.title_{shown}"))
         with guarded():
             _intake(current)
 
 
-def _result(current: Desk) -> None:
-    """The running job, or the report in the address, or what became of the job."""
+def _result(current: Desk) -> Task | None:
+    """The running job, or the report in the address, or what became of the job; the task that is shown, if any."""
     w = words()
     job_id, report_id = st.query_params.get("job"), st.query_params.get("report")
     previous = st.session_state.get(PREVIOUS_KEY)
@@ -43,7 +45,7 @@ def _result(current: Desk) -> None:
         elif view.state == "running":
             st.html(scroll_up(view.id), unsafe_allow_javascript=True)
             progress.watch(current.jobs, job_id)
-            return
+            return view.request.task
         elif view.report_id is not None:
             _leave_job(report=view.report_id)
         elif view.state == "cancelled":
@@ -54,16 +56,18 @@ def _result(current: Desk) -> None:
                 with guarded():
                     _start(current, view.request, view.clip_name)
         if previous is None:
-            return
+            return None
         st.subheader(w("analyze.previous"))
         report_id = previous
     if report_id is None:
-        return
+        return None
+    task: Task | None = None
     with guarded():
         service = current.service() if current.ready else None
         if service is None:
-            return
+            return None
         past = load(service, report_id)
+        task = "quality" if past.is_quality else "mounting"
         st.html(scroll_up(past.id), unsafe_allow_javascript=True)
         st.session_state[PREVIOUS_KEY] = report_id
         screen = quality_view if past.is_quality else report_view
@@ -71,6 +75,7 @@ def _result(current: Desk) -> None:
         if again is not None:
             chosen = intake.chosen_options(current.profile.retrieval, again.task)
             _start(current, chosen.request(again.path, again.window), again.name)
+    return task
 
 
 def _intake(current: Desk) -> None:

@@ -10,7 +10,7 @@ from services.comparisons import Comparison
 from services.errors import InputError
 from ui import compare_intake
 from ui.compare_counts import rows, to_csv
-from ui.compare_table import summary, table, title
+from ui.compare_table import failures, summary, table, title
 from ui.desk import Desk
 from ui.markup import scroll_up
 from ui.session import desk, guarded, service_or_note, words
@@ -76,6 +76,7 @@ def _panel(current: Desk, service: ModelService, comparison: Comparison, state: 
     st.caption(w("compare.used", adapter=adapter, retrieval=retrieval, profile=plain(comparison.profile)))
     _standing(current, comparison, state)
     summary(comparison, found, service)
+    failures(found)
     table(comparison, found, service)
     with st.container(horizontal=True):
         st.download_button(

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 RIGHT = {True: " ✓", False: " ✗", None: ""}
 ROW_PIXELS = 48
-COLUMN_PIXELS: dict[Column, int] = {"base": 138, "tuned": 138, "alone": 148}
+COLUMN_PIXELS: dict[Column, int] = {"base": 132, "tuned": 132, "alone": 142}
+"""With the others these fill the page of a small laptop; what comes last is only what the three columns say already."""
+FAILURES = 5
+"""Clips without a verdict whose reason is told above the table; the others are counted."""
 
 
 def summary(comparison: Comparison, found: Sequence[Row], service: ModelService) -> None:
@@ -52,6 +55,18 @@ def summary(comparison: Comparison, found: Sequence[Row], service: ModelService)
             _tally(found, column)
     if _base_only_votes(comparison, service):
         st.caption(w("compare.vote_alone"))
+    if _other_rules(comparison, service):
+        st.caption(w("compare.other_rules", adapter=plain(comparison.adapter or "")))
+
+
+def failures(found: Sequence[Row]) -> None:
+    """Which clips have no verdict, in one or some of the columns, and why."""
+    w = words()
+    told = [f"- {plain(row.item.name)}: {plain(note)}" for row in found if (note := _note(row))]
+    if len(told) > FAILURES:
+        told[FAILURES:] = [f"- {w('compare.more_failed', count=len(told) - FAILURES)}"]
+    if told:
+        st.warning("\n".join([w("compare.failed"), "", *told]), icon=":material/warning:")
 
 
 def table(comparison: Comparison, found: Sequence[Row], service: ModelService) -> None:
@@ -62,13 +77,11 @@ def table(comparison: Comparison, found: Sequence[Row], service: ModelService) -
     columns: dict[str, list[str | None]] = {
         "picture": pictures,
         "clip": [row.item.name for row in found],
+        "open": [w("compare.open_one") if row.item.report_id else "" for row in found],
         "truth": [w(f"label.{row.truth}") if row.truth else "" for row in found],
         **{str(column): [told[place] for told in cells] for place, column in enumerate(COLUMNS)},
         "changed": [_flip(row) for row in found],
-        "open": [w("compare.open_one") if row.item.report_id else "" for row in found],
     }
-    if any(_note(row) for row in found):
-        columns["note"] = [_note(row) for row in found]
     key = f"compare_open_{comparison.id}"
     config = st.column_config
     with st.container(key="compare_wide"):
@@ -80,15 +93,14 @@ def table(comparison: Comparison, found: Sequence[Row], service: ModelService) -
             key=f"compare_table_{comparison.id}",
             column_config={
                 "picture": config.ImageColumn("", width=72),
-                "clip": config.TextColumn(w("compare.clip"), width=150),
-                "truth": config.TextColumn(w("compare.truth"), width=80),
+                "clip": config.TextColumn(w("compare.clip"), width=140),
+                "open": config.ButtonColumn(w("compare.open"), type="tertiary", width=62, key=key),
+                "truth": config.TextColumn(w("compare.truth"), width=78),
                 **{
                     str(column): config.TextColumn(w(f"column.{column}"), width=COLUMN_PIXELS[column])
                     for column in COLUMNS
                 },
-                "changed": config.TextColumn(w("compare.changed"), width=130),
-                "open": config.ButtonColumn(w("compare.open"), type="tertiary", width=65, key=key),
-                "note": config.TextColumn(w("compare.note"), width=320),
+                "changed": config.TextColumn(w("compare.changed"), width=70),
             },
         )
     cards(found, cells, pictures)
@@ -114,6 +126,15 @@ def _base_only_votes(comparison: Comparison, service: ModelService) -> bool:
     return fitted is not None and fitted.weight_vlm == 0.0 and fitted.weight_vote > 0.0
 
 
+def _other_rules(comparison: Comparison, service: ModelService) -> bool:
+    """Whether the base was judged by a calibrated rule and the adapter, which has none, by its score alone: then the
+    verdicts that are counted do not say which of the two sees more."""
+    if comparison.profile != service.profile.name or not service.loaded or comparison.adapter is None:
+        return False
+    base = service.calibration(comparison.retrieval, "base", None)
+    return base is not None and service.calibration(comparison.retrieval, "tuned", comparison.adapter) is None
+
+
 def _cell(row: Row, column: Column) -> str:
     """``▲ Mounting · 97 % ✓``: sign, verdict, its probability, whether it is right."""
     judged = row.item.columns.get(column)
@@ -127,10 +148,11 @@ def _cell(row: Row, column: Column) -> str:
 
 
 def _flip(row: Row) -> str:
-    w, base, tuned = words(), row.verdict("base"), row.verdict("tuned")
+    """``◇ → ▲``: the signs of the two verdicts, which stand in words beside it."""
+    base, tuned = row.verdict("base"), row.verdict("tuned")
     if base is None or tuned is None or base == tuned:
         return ""
-    return f"{w(f'verdict_word.{base}')} → {w(f'verdict_word.{tuned}')}"
+    return f"{SIGNS[base]} → {SIGNS[tuned]}"
 
 
 def _note(row: Row) -> str:

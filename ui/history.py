@@ -45,8 +45,13 @@ def _page(service: ModelService) -> list[Past]:
     w = words()
     name_column, verdict_column = st.columns(2)
     text = name_column.text_input(w("history.search"), key="history_search").strip().casefold()
-    verdict = verdict_column.pills(
-        w("history.filter"), VERDICTS, format_func=lambda name: w(f"verdict_word.{name}"), key="history_verdict"
+    verdict = verdict_column.selectbox(
+        w("history.filter"),
+        VERDICTS,
+        index=None,
+        placeholder=w("history.any_verdict"),
+        format_func=lambda name: w(f"verdict_word.{name}"),
+        key="history_verdict",
     )
     if not text:
         page = _page_number(service.history.count(verdict))

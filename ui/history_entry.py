@@ -46,6 +46,15 @@ class Entry:
         start_s, end_s = self.report["clip"]["window"]
         return self.is_quality and not end_s > start_s
 
+    @property
+    def tone(self) -> str:
+        """How its verdict is set off on page and paper, by the name of the mounting task's verdict that looks so: a
+        spoilt picture as mounting (look here), a clean one as normal."""
+        verdict = str(self.report["verdict"])
+        if not self.is_quality or verdict == "unclear":
+            return verdict
+        return "normal" if verdict == "clean" else "mounting"
+
     def beside(self, variant: Variant) -> Variant | None:
         """The other variant that answered; None where there is none."""
         others = (other for other in self.report["variants"] if other is not variant and not other["error"])

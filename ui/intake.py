@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = ("mp4", "mov", "avi", "mkv", "webm", "gif")
+SUFFIXES = ("mp4", "mov", "avi", "mkv", "webm", "gif", "mpg", "mpeg")
 PICTURES = ("jpg", "jpeg", "png", "webp")
 """Taken for the quality task only."""
 VARIANTS: dict[str, tuple[VariantName, ...]] = {"both": ("base", "tuned"), "tuned": ("tuned",), "base": ("base",)}

@@ -56,8 +56,7 @@ def badge_of(verdict: str) -> Badge:
 
 def _verdict(past: Entry) -> None:
     w, report = words(), past.report
-    style = {"clean": "normal", "unclear": "unclear"}.get(report["verdict"], "mounting")
-    with st.container(key=f"verdict-{style}"):
+    with st.container(key=f"verdict-{past.tone}"):
         st.header(w(f"verdict.{report['verdict']}"), anchor=False)
         if report["severity"]:
             st.markdown(f"**{severity(w, report['severity'])}**")

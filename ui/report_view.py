@@ -65,7 +65,7 @@ def show(past: Entry, service: ModelService, current: Desk) -> Again | None:
 
 def _verdict(past: Entry) -> None:
     w, report = words(), past.report
-    with st.container(key=f"verdict-{report['verdict']}"):
+    with st.container(key=f"verdict-{past.tone}"):
         st.header(w(f"verdict.{report['verdict']}"), anchor=False)
         p = report["p_mounting"]
         if p is None:
@@ -203,7 +203,7 @@ def details(past: Entry) -> None:
                 for name in STEP_SECONDS
                 if name in report["timings"]
             ),
-            (w("report.created"), report.get("created_at", "")),
+            (w("report.created"), report.get("created_at", "")[:16].replace("T", " ")),
             ("SHA-256", report["clip"]["sha256"]),
         ]
         st.table({w("about.item"): [row[0] for row in rows], w("about.value"): [plain(row[1]) for row in rows]})

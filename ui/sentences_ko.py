@@ -28,9 +28,9 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     # the profile's notice, the agent
     (
         r"The demo model was trained on rendered barn clips only; it is not fit for decisions about real animals, and "
-        r"the coats and numbers in its reasons are often wrong\.",
-        "데모 모델은 그려서 만든 축사 영상만 배웠습니다. 실제 소에 대한 결정에는 쓸 수 없으며, "
-        "이유에 적힌 털색과 마릿수는 틀릴 때가 많습니다.",
+        r"the details in its reasons \(coats, numbers, who does what from where\) are often wrong\.",
+        "데모 모델은 그려서 만든 축사 영상만 배웠습니다. 실제 소에 대한 결정에는 쓸 수 없으며, 이유에 적힌 "
+        "자세한 내용(털색, 마릿수, 어느 소가 어느 쪽에서 무엇을 하는지)은 틀릴 때가 많습니다.",
     ),
     (
         r"These pictures are unlike anything this profile's models were trained on \(distance (.+), limit (.+)\), so "

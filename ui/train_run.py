@@ -87,14 +87,15 @@ def _progress(run: RunView) -> None:
         text += " · " + w("train.left", left=clock(left))
     st.progress(min(run.step / run.total_steps, 1.0), text=text)
     right = run.latest("balanced_accuracy_contrastive") or run.latest("balanced_accuracy_off")
+    held_out = w("train.held_right_help", count=run.head.get("held_out", 0))
     shown = (
-        (w("train.loss"), _short(run.latest("loss"))),
-        (w("train.held_loss"), _short(run.latest("validation_loss"))),
-        (w("train.held_right", count=run.head.get("held_out", 0)), "–" if right is None else percent(right)),
-        (w("train.speed"), _short(run.latest("samples_per_s"))),
+        (w("train.loss"), _short(run.latest("loss")), None),
+        (w("train.held_loss"), _short(run.latest("validation_loss")), held_out),
+        (w("train.held_right"), "–" if right is None else percent(right), held_out),
+        (w("train.speed"), _short(run.latest("samples_per_s")), None),
     )
-    for place, (name, value) in zip(st.columns(len(shown)), shown, strict=True):
-        place.metric(name, value)
+    for place, (name, value, help) in zip(st.columns(len(shown)), shown, strict=True):
+        place.metric(name, value, help=help)
 
 
 def _ended(run: RunView) -> None:

@@ -30,11 +30,11 @@ def choose(current: Desk, service: ModelService) -> tuple[list[TrainingClip], bo
     """The chosen clips and whether they can be trained on; shown with what is missing."""
     w = words()
     found = {"own": service.own_clips(), "sample": service.sample_clips, "practice": service.practice.clips()}
+    st.session_state.setdefault(SOURCES, ["own"])  # a default beside a value that a button sets is an error
     picked = st.pills(
         w("train.sources"),
         list(KINDS),
         selection_mode="multi",
-        default=["own"],
         format_func=lambda kind: w(f"source.{kind}", count=len(found[kind])),
         key=SOURCES,
         persist_state="session",
@@ -53,7 +53,7 @@ def choose(current: Desk, service: ModelService) -> tuple[list[TrainingClip], bo
         require_trainable(clips)
     except InputError as error:
         trainable = False
-        st.info(plain(w.sentence(str(error))), icon=":material/info:")
+        st.info(plain(w.sentence(str(error))) if clips else w("train.no_clips"), icon=":material/info:")
     _pictures(current, clips)
     with guarded():
         _practice(service)

@@ -75,10 +75,10 @@ WORDS: dict[str, str] = {
     "task.quality": "Picture quality",
     "intake.title": "Choose a clip",
     "intake.upload": "Upload a video of your barn",
-    "intake.upload_help": "MP4, MOV, AVI, MKV, WebM or GIF, up to 1 GB. The analysis starts by itself.",
+    "intake.upload_help": "MP4, MOV, AVI, MKV, WebM, GIF or MPEG, up to 1 GB. The analysis starts by itself.",
     "intake.upload_quality": "Upload a video or a picture of your camera",
     "intake.upload_quality_help": (
-        "JPG, PNG or WebP, or MP4, MOV, AVI, MKV, WebM or GIF, up to 1 GB. The check starts by itself."
+        "JPG, PNG or WebP, or MP4, MOV, AVI, MKV, WebM, GIF or MPEG, up to 1 GB. The check starts by itself."
     ),
     "intake.waiting": "HerdLens is still starting; your clip is next.",
     "intake.samples": "Or try a sample",
@@ -167,7 +167,7 @@ WORDS: dict[str, str] = {
     "again.go": "Analyze again",
     # picture quality
     "quality.severity": "severity {severity} of 4: {word}",
-    "quality.sure": "The model gives this answer **{percent}** of its probability.",
+    "quality.sure": "The model gives this answer a probability of **{percent}**.",
     "quality.measured": "What was measured",
     "quality.score": "Classical measures of the pixels, without a model. Score {score}: 1 is clean, 0 useless.",
     "quality.nothing": "The measures find nothing wrong.",
@@ -192,7 +192,10 @@ WORDS: dict[str, str] = {
     "cases.others": "{count} more similar clips that voted",
     # was this right?
     "feedback.title": "Was this right?",
-    "feedback.help": "Your answer files the clip in your library, so that later clips are compared with it.",
+    "feedback.help": (
+        "Your answer files the clip in your library, so that later clips are compared with it. If you write nothing "
+        "and the verdict was right, the model's own words stay as its description, mistakes and all."
+    ),
     "feedback.mounting": "It was mounting",
     "feedback.normal": "It was normal",
     "feedback.why": "What did you see? (optional)",
@@ -208,6 +211,7 @@ WORDS: dict[str, str] = {
     "history.none_found": "No past analysis matches.",
     "history.search": "Find by name",
     "history.filter": "Verdict",
+    "history.any_verdict": "Any",
     "history.probability": "probability of mounting {percent}",
     "history.confirmed": "· you said: {label}",
     "history.when": "{when} UTC",
@@ -236,7 +240,7 @@ WORDS: dict[str, str] = {
     "origin.user": "Yours",
     "origin.shipped": "Shipped",
     "library.search": "Find words",
-    "library.count": "{found} shown here; {total} are used for comparison.",
+    "library.count": "{found} found; {total} are used for comparison.",
     "library.empty": "No clip matches.",
     "library.hidden": "hidden",
     "library.corrected": "corrected",

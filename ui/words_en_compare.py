@@ -22,7 +22,7 @@ WORDS: dict[str, str] = {
     "compare.tab_annotations": "Annotation file",
     "compare.tab_history": "Past analyses",
     "compare.upload": "Video clips",
-    "compare.upload_help": "MP4, MOV, AVI, MKV, WebM or GIF; several at once.",
+    "compare.upload_help": "MP4, MOV, AVI, MKV, WebM, GIF or MPEG; several at once.",
     "compare.samples": "Shipped samples, whose truth is known",
     "compare.annotations": "JSON file of the media folder",
     "compare.annotations_help": "Its labels count as the truth.",
@@ -35,7 +35,7 @@ WORDS: dict[str, str] = {
     "compare.choose_some": "Choose one or more",
     "compare.add": "Add",
     "compare.added": "{count} clips added.",
-    "compare.chosen": "{count} clips chosen, the truth is known of {known}.",
+    "compare.chosen": "{count} clips chosen; of {known} it is known what they show.",
     "compare.clip": "Clip",
     "compare.truth": "It shows",
     "compare.remove": "Remove",
@@ -65,11 +65,16 @@ WORDS: dict[str, str] = {
         "In this profile the base model's own score has no weight: its verdict here is the vote of the similar "
         "reference clips alone."
     ),
+    "compare.other_rules": (
+        "The base is judged by a calibrated rule, which leaves open what it is not sure of. For the adapter {adapter} "
+        "there is none: its score alone decides. Compare what their own scores would be right on."
+    ),
     "compare.cells": "Each cell: verdict, probability of mounting, and ✓ or ✗ where the truth is known.",
     "compare.changed": "Changed",
     "compare.open": "Report",
     "compare.open_one": "Open",
-    "compare.note": "Note",
+    "compare.failed": "These clips have no verdict, or only some of theirs:",
+    "compare.more_failed": "and {count} more",
     "compare.csv": "Table (CSV)",
     "compare.delete": "Delete",
     "compare.delete_sure": "Delete this comparison? Its analyses stay in the history.",

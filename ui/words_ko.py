@@ -72,10 +72,10 @@ WORDS: dict[str, str] = {
     "task.quality": "화질",
     "intake.title": "영상 고르기",
     "intake.upload": "축사 영상을 올려 주세요",
-    "intake.upload_help": "MP4, MOV, AVI, MKV, WebM, GIF, 최대 1 GB. 올리면 분석이 바로 시작됩니다.",
+    "intake.upload_help": "MP4, MOV, AVI, MKV, WebM, GIF, MPEG, 최대 1 GB. 올리면 분석이 바로 시작됩니다.",
     "intake.upload_quality": "카메라의 영상이나 사진을 올려 주세요",
     "intake.upload_quality_help": (
-        "JPG, PNG, WebP 사진이나 MP4, MOV, AVI, MKV, WebM, GIF 영상, 최대 1 GB. 올리면 점검이 바로 시작됩니다."
+        "JPG, PNG, WebP 사진이나 MP4, MOV, AVI, MKV, WebM, GIF, MPEG 영상, 최대 1 GB. 올리면 점검이 바로 시작됩니다."
     ),
     "intake.waiting": "아직 시작하는 중입니다. 올리신 영상이 다음 차례입니다.",
     "intake.samples": "예시 영상으로 해 보기",
@@ -184,7 +184,10 @@ WORDS: dict[str, str] = {
     "cases.vote": "가장 비슷한 영상들의 투표: 승가 **{percent}**.",
     "cases.others": "투표에 참여한 비슷한 영상 {count}개 더 보기",
     "feedback.title": "판정이 맞았나요?",
-    "feedback.help": "답해 주시면 이 영상이 내 참고 영상에 들어가 다음 분석에서 비교됩니다.",
+    "feedback.help": (
+        "답해 주시면 이 영상이 내 참고 영상에 들어가 다음 분석에서 비교됩니다. "
+        "아무것도 적지 않고 판정이 맞았다고 하시면 모델이 쓴 글이 틀린 곳까지 그대로 설명으로 남습니다."
+    ),
     "feedback.mounting": "승가였습니다",
     "feedback.normal": "정상이었습니다",
     "feedback.why": "무엇을 보셨나요? (선택)",
@@ -199,6 +202,7 @@ WORDS: dict[str, str] = {
     "history.none_found": "맞는 분석이 없습니다.",
     "history.search": "이름으로 찾기",
     "history.filter": "판정",
+    "history.any_verdict": "모두",
     "history.probability": "승가 확률 {percent}",
     "history.confirmed": "· 내 답: {label}",
     "history.when": "{when} (UTC)",
@@ -226,7 +230,7 @@ WORDS: dict[str, str] = {
     "origin.user": "내 영상",
     "origin.shipped": "기본 제공",
     "library.search": "낱말로 찾기",
-    "library.count": "여기에 {found}개, 비교에 쓰는 것은 {total}개.",
+    "library.count": "찾은 영상 {found}개, 비교에 쓰는 것은 {total}개.",
     "library.empty": "맞는 영상이 없습니다.",
     "library.hidden": "숨김",
     "library.corrected": "고침",

@@ -22,7 +22,7 @@ WORDS: dict[str, str] = {
     "compare.tab_annotations": "주석 파일",
     "compare.tab_history": "지난 분석",
     "compare.upload": "영상 파일",
-    "compare.upload_help": "MP4, MOV, AVI, MKV, WebM, GIF. 여러 개를 한꺼번에 올릴 수 있습니다.",
+    "compare.upload_help": "MP4, MOV, AVI, MKV, WebM, GIF, MPEG. 여러 개를 한꺼번에 올릴 수 있습니다.",
     "compare.samples": "정답을 아는 예제 영상",
     "compare.annotations": "영상 폴더의 JSON 파일",
     "compare.annotations_help": "이 파일의 분류를 정답으로 삼습니다.",
@@ -65,11 +65,16 @@ WORDS: dict[str, str] = {
         "이 프로필에서는 기본 모델의 자체 점수를 쓰지 않습니다. 여기 기본 판정은 비슷한 참고 영상의 투표만으로 "
         "나온 것입니다."
     ),
+    "compare.other_rules": (
+        "기본 모델은 보정된 규칙으로 판정하므로 확실하지 않으면 판정을 미룹니다. "
+        "어댑터 {adapter}에는 그런 규칙이 없어 점수만으로 판정합니다. 각자의 점수만으로 맞힌 수를 비교하세요."
+    ),
     "compare.cells": "각 칸: 판정, 승가일 확률, 정답을 알면 ✓ 또는 ✗.",
     "compare.changed": "달라짐",
     "compare.open": "보고서",
     "compare.open_one": "열기",
-    "compare.note": "비고",
+    "compare.failed": "판정이 없거나 일부만 있는 영상:",
+    "compare.more_failed": "그리고 {count}개 더",
     "compare.csv": "표 내려받기 (CSV)",
     "compare.delete": "삭제",
     "compare.delete_sure": "이 비교를 삭제할까요? 분석 기록은 남습니다.",

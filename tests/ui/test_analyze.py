@@ -47,6 +47,9 @@ def test_a_sample_gets_its_right_verdict_with_the_reasons(tab: Any, samples: lis
     pictures = sum(len(image.value) for image in at.image)
     assert pictures >= len(report["frame_times_s"]) == service.profile.frames
     assert {button.label for button in at.download_button} == {"Report for printing (HTML)", "Data (JSON)"}
+    past = load(service, address(at, "report"))
+    vote = f"Vote of the most similar clips: {past.vote * 100:.0f} % for mounting."
+    assert vote in to_html(past, service, Words())
 
 
 def test_choices_reach_the_models(tab: Any, service: Any) -> None:

@@ -89,6 +89,17 @@ def test_samples_are_compared_counted_and_filed(tab: Any, desk: Desk, service: A
     assert [button.label for button in at.download_button] == ["Table (CSV)"]
 
 
+def test_verdicts_by_a_rule_and_by_none_are_not_compared_silently(
+    tab: Any, desk: Desk, service: Any, samples: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, id = started(tab, samples[:1])
+    ended(desk, service, id)
+    warning = "For the adapter mounting there is none: its score alone decides."
+    assert warning not in shown(opened(tab, id)), "the shipped adapter has a rule of its own"
+    monkeypatch.setattr(service, "is_calibrated", lambda adapter: False)
+    assert warning in shown(opened(tab, id))
+
+
 def test_a_refresh_finds_the_comparison_that_goes_on(tab: Any, desk: Desk, service: Any, samples: list[Any]) -> None:
     """The tab that began it is gone; another one with its address sees it run and end."""
     _, id = started(tab, samples[:2])
@@ -154,7 +165,8 @@ def test_a_bad_upload_costs_its_own_line_only(
     bad, good = found.items
     assert bad.error and "text file" in bad.error and bad.report_id is None
     assert good.columns["tuned"].verdict and service.history.get(good.report_id).clip_name == "barn.mp4"
-    assert "text file" in table(at.run())["note"].iloc[0]
+    at.run()
+    assert any("notes.mp4" in one.value and "text file" in one.value for one in at.warning)
     kept = [path.name for path in (data / "history" / "uploads").rglob("*.mp4")]
     assert "notes.mp4" not in kept
 
@@ -183,7 +195,7 @@ def test_an_annotation_file_says_the_truth(tab: Any, desk: Desk, service: Any, s
     at = opened(tab)
     at.selectbox("compare_annotations").set_value("annotated/annotations.json")
     at = next(button for button in at.button if button.form_id == "compare_annotations_form").click().run()
-    assert "1 clips chosen, the truth is known of 1." in shown(at)
+    assert "1 clips chosen; of 1 it is known what they show." in shown(at)
     at.button("compare_start").click().run()
     found = ended(desk, service, address(at, "comparison") or "")
     assert [row.truth for row in rows(found, service.known_labels())] == ["normal"]

@@ -70,7 +70,7 @@ def test_the_library_filters_and_corrects(tab: Any, service: Any) -> None:
     at.button_group("by_label").set_value("mounting")
     at.button_group("by_origin").set_value("shipped").run()
     mounting = [found for found in shipped if found.label == "mounting"]
-    assert f"{len(mounting)} shown here" in shown(at)
+    assert f"{len(mounting)} found" in shown(at)
     one = mounting[0]
     at.button(f"look_{one.id}").click().run()
     at.radio(f"label_{one.id}").set_value("normal").run()

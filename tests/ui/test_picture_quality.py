@@ -74,6 +74,7 @@ def test_the_history_opens_it_again_in_korean(tab: Any, service: Any, report_id:
     at = tab(report=report_id, lang="ko")
     assert not at.exception and not at.error
     verdict = service.history.get(report_id).report["verdict"]
+    assert at.title[0].value == Words("ko")("analyze.title_quality"), "the choice of the next question is mounting"
     assert at.header[0].value == Words("ko")(f"verdict.{verdict}")
     assert "측정한 결과" in [heading.value for heading in at.subheader]
 
@@ -83,6 +84,7 @@ def test_the_printed_page_carries_findings_and_views(service: Any, report_id: st
     report = service.history.get(report_id).report
     assert page.count("data:image/jpeg") == 3 and Words()("view.middle") in page
     assert report["quality"]["findings"][0].replace("'", "&#39;") in page
+    assert 'class="verdict mounting"' in page, "a spoilt picture is set off as what one should look at"
 
 
 def test_a_picture_is_refused_for_mounting_in_one_sentence(tab: Any, service: Any, desk: Any) -> None:

@@ -82,6 +82,7 @@ def test_drawn_practice_clips_are_chosen_at_once(page: Any, service: Any, monkey
     own = counts(service.own_clips())
     at = page()
     assert start_button(at).disabled
+    assert bool(sum(own.values())) or "Choose others above, draw practice clips" in shown(at)
     at.button("train_draw").click().run()
     assert not at.exception and not at.error
     assert at.button_group("train_sources").value == ["own", "practice"]
