@@ -58,11 +58,11 @@ def sources(service: ModelService, limit_mb: int) -> None:
 def chosen_list(service: ModelService) -> None:
     """What was gathered, with a button to leave a clip out again."""
     w, clips = words(), chosen()
+    if not clips:
+        return
     known = service.known_labels()
     truths = [clip.label or known.get(clip.sha256 or "") for clip in clips]
     st.caption(w("compare.chosen", count=len(clips), known=sum(truth is not None for truth in truths)))
-    if not clips:
-        return
     turn = st.session_state.setdefault("compare_turn", 0)
     table = {
         w("compare.clip"): [clip.name for clip in clips],

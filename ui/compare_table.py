@@ -92,15 +92,15 @@ def table(comparison: Comparison, found: Sequence[Row], service: ModelService) -
             placeholder="",
             key=f"compare_table_{comparison.id}",
             column_config={
-                "picture": config.ImageColumn("", width=72),
-                "clip": config.TextColumn(w("compare.clip"), width=140),
+                "picture": config.ImageColumn("", width=60),
+                "clip": config.TextColumn(w("compare.clip"), width=112),
                 "open": config.ButtonColumn(w("compare.open"), type="tertiary", width=62, key=key),
                 "truth": config.TextColumn(w("compare.truth"), width=78),
                 **{
                     str(column): config.TextColumn(w(f"column.{column}"), width=COLUMN_PIXELS[column])
                     for column in COLUMNS
                 },
-                "changed": config.TextColumn(w("compare.changed"), width=70),
+                "changed": config.TextColumn(w("compare.changed"), width=68),
             },
         )
     cards(found, cells, pictures)
