@@ -41,7 +41,7 @@ def _card(row: Row, values: Sequence[str], picture: str | None) -> str:
     lines = Markup("").join(Markup("<dt>{}</dt><dd>{}</dd>").format(w(f"column.{name}"), text) for name, text in named)
     name = Markup("{}").format(item.name)
     if item.report_id:
-        address = f"./?report={item.report_id}" + ("" if w.language == "en" else f"&lang={w.language}")
+        address = f"./?report={item.report_id}&lang={w.language}"
         name = Markup('<a href="{}" target="_self">{}</a>').format(address, item.name)
     error = Markup('<div style="grid-column: 1 / -1">{}</div>').format(w.sentence(item.error)) if item.error else ""
     return str(

@@ -14,7 +14,7 @@ import streamlit as st
 from services.errors import HerdLensError
 from services.settings import Settings, load_settings, profiles
 from ui.desk import Desk
-from ui.wording import LANGUAGES, Words, plain
+from ui.wording import LANGUAGES, Language, Words, plain
 
 if TYPE_CHECKING:
     from services.model_service import ModelService
@@ -34,10 +34,12 @@ def words() -> Words:
 
 
 def language_switch() -> None:
-    """English or Korean; kept in the address (``?lang=ko``) too, so that it survives a reload."""
+    """English or Korean: the browser's own, or the other one, which is kept in the address (``?lang=ko``) too, so that
+    it survives a reload."""
+    usual = usual_language()
     if LANGUAGE_KEY not in st.session_state:
         asked = st.query_params.get(LANGUAGE_PARAMETER)
-        st.session_state[LANGUAGE_KEY] = asked if asked in LANGUAGES else "en"
+        st.session_state[LANGUAGE_KEY] = asked if asked in LANGUAGES else usual
     chosen = st.segmented_control(
         words()("nav.language"),
         options=list(LANGUAGES),
@@ -46,10 +48,15 @@ def language_switch() -> None:
         key=LANGUAGE_KEY,
         label_visibility="collapsed",
     )
-    if chosen is None or chosen == "en":
+    if chosen is None or chosen == usual:
         st.query_params.pop(LANGUAGE_PARAMETER, None)
     elif st.query_params.get(LANGUAGE_PARAMETER) != chosen:
         st.query_params[LANGUAGE_PARAMETER] = chosen
+
+
+def usual_language() -> Language:
+    """Korean where the browser asks for it, else English."""
+    return "ko" if (st.context.locale or "").lower().startswith("ko") else "en"
 
 
 def desk() -> Desk:

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from agent.verdict import percent
 from tests.ui.conftest import ROOT, address, finished, shown
 from ui.desk import Desk
@@ -139,3 +141,12 @@ def test_korean(tab: Any, samples: list[Any]) -> None:
     at = finished(press_sample(tab(lang="ko"), 0))
     assert at.title[0].value == "소가 승가하고 있나요?"
     assert at.header[0].value.startswith("판정: ")
+
+
+def test_the_browsers_own_language_needs_no_choice(tab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ui.session.usual_language", lambda: "ko")
+    at = tab()
+    assert at.title[0].value == "소가 승가하고 있나요?" and address(at, "lang") is None
+    at.button_group("language").set_value("en").run()
+    assert at.title[0].value == "Is a cow mounting?" and address(at, "lang") == "en"
+    assert tab(lang="en").title[0].value == "Is a cow mounting?", "the choice outlives the page"
