@@ -18,7 +18,7 @@ from training.demo import stages
 from training.demo.build import LANES, MINUTES, build, grouped, minutes
 from training.demo.bundle import Bundle
 from training.demo.card import TIMES
-from training.demo.figures import FILES, MEASURED_WITH, OF, Figures, keep, unchanged
+from training.demo.figures import FILES, MEASURED_WITH, OF, TITLES, Figures, begin_anew, keep, unchanged
 from training.demo.harvest import Stored
 from training.demo.stages import STAGES
 
@@ -199,3 +199,16 @@ def test_a_figure_stays_only_as_long_as_the_files_that_it_is_of(tmp_path: Path) 
     (tmp_path / FILES["base"]).write_text("second")
     keep(Figures({"Tower": {"a": "1"}}), tmp_path)
     assert _kept(tmp_path) == {"Embedder", "Tower"}
+
+
+def test_what_the_build_leaves_out_stays_as_long_as_it_is_of_the_same_files(tmp_path: Path) -> None:
+    for file in FILES.values():
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("first")
+    more = f"Mounting, {TITLES['more']}: tuned, off"
+    keep(Figures({more: {"recall": "1"}, "Mounting, new viewpoints": {"recall": "1"}}), tmp_path)
+    begin_anew(tmp_path)
+    assert _kept(tmp_path) == {more}
+    (tmp_path / FILES["mounting adapter"]).write_text("second")
+    begin_anew(tmp_path)
+    assert not (tmp_path / "figures.json").exists()

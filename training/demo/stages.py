@@ -26,6 +26,7 @@ from training.demo.adapter import fine_tune, go_on_with_cases, taught_reason, wh
 from training.demo.bundle import Bundle
 from training.demo.cache import features
 from training.demo.calibrate import fit, write
+from training.demo.figures import begin_anew
 from training.demo.references import reason_of
 from training.demo.scoring import MODES, VARIANTS, probabilities
 from training.demo.together import ONE_THREAD, launch
@@ -194,7 +195,7 @@ def digests(bundle: Bundle) -> dict[str, object]:
 
 def card(bundle: Bundle) -> None:
     """Figures anew, two processes side by side; CARD.md is written when the stage's time is known."""
-    (bundle.folder / "figures.json").unlink(missing_ok=True)
+    begin_anew(bundle.folder)
     bundle.render(["test", "new", "second", "calibration"])
     for name in ("test", "new", "second", "calibration", "library"):
         features(bundle.base, bundle.stored(name))
