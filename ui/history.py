@@ -43,15 +43,9 @@ def show() -> None:
 def _page(service: ModelService) -> list[Past]:
     """The entries of the chosen page, with the verdict and the words that are looked for."""
     w = words()
-    name_column, verdict_column = st.columns(2)
-    text = name_column.text_input(w("history.search"), key="history_search").strip().casefold()
-    verdict = verdict_column.selectbox(
-        w("history.filter"),
-        VERDICTS,
-        index=None,
-        placeholder=w("history.any_verdict"),
-        format_func=lambda name: w(f"verdict_word.{name}"),
-        key="history_verdict",
+    text = st.text_input(w("history.search"), key="history_search").strip().casefold()
+    verdict = st.pills(
+        w("history.filter"), VERDICTS, format_func=lambda name: w(f"verdict_word.{name}"), key="history_verdict"
     )
     if not text:
         page = _page_number(service.history.count(verdict))

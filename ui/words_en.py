@@ -211,7 +211,6 @@ WORDS: dict[str, str] = {
     "history.none_found": "No past analysis matches.",
     "history.search": "Find by name",
     "history.filter": "Verdict",
-    "history.any_verdict": "Any",
     "history.probability": "probability of mounting {percent}",
     "history.confirmed": "· you said: {label}",
     "history.when": "{when} UTC",

@@ -202,7 +202,6 @@ WORDS: dict[str, str] = {
     "history.none_found": "맞는 분석이 없습니다.",
     "history.search": "이름으로 찾기",
     "history.filter": "판정",
-    "history.any_verdict": "모두",
     "history.probability": "승가 확률 {percent}",
     "history.confirmed": "· 내 답: {label}",
     "history.when": "{when} (UTC)",
