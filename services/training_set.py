@@ -104,8 +104,8 @@ def require_trainable(clips: Sequence[TrainingClip]) -> None:
     found = counts(clips)
     if not clips:
         raise InputError(
-            "There is nothing to learn from yet; say under an analysis what its clip shows, or add clips to the "
-            "library."
+            "No clips are chosen yet. Choose others above, draw practice clips, say under an analysis what its clip "
+            "shows, or add clips to the library."
         )
     for label, other in (LABELS, LABELS[::-1]):
         if not found[label]:

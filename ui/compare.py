@@ -14,7 +14,7 @@ from ui.compare_table import failures, summary, table, title
 from ui.desk import Desk
 from ui.markup import scroll_up
 from ui.session import desk, guarded, service_or_note, words
-from ui.wording import plain
+from ui.wording import minute, plain
 
 if TYPE_CHECKING:
     from services.model_service import ModelService
@@ -148,7 +148,7 @@ def _earlier(current: Desk, service: ModelService) -> None:
     for comparison in found[:EARLIER]:
         state = w(f"compare_state.{current.comparisons.state(comparison)}")
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
-            when = comparison.created_at[:16].replace("T", " ")
+            when = minute(comparison.created_at)
             row = w("compare.row", when=when, done=comparison.done, total=len(comparison.items), state=state)
             adapter = "" if comparison.adapter is None else f" · {plain(comparison.adapter)}"
             st.markdown(row + adapter, width="stretch")

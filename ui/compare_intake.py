@@ -12,7 +12,7 @@ from services.comparisons import Compared
 from ui.history_entry import window_of
 from ui.intake import SUFFIXES, give_back, sample_title
 from ui.session import guarded, words
-from ui.wording import plain
+from ui.wording import minute, plain
 
 if TYPE_CHECKING:
     from services.history import Past
@@ -169,7 +169,7 @@ def _history(service: ModelService) -> None:
         picked = st.multiselect(
             w("compare.history"),
             list(past),
-            format_func=lambda id: f"{past[id].clip_name} · {past[id].created_at[:16].replace('T', ' ')}",
+            format_func=lambda id: f"{past[id].clip_name} · {minute(past[id].created_at)}",
             key="compare_history",
             placeholder=w("compare.choose_some"),
             help=w("compare.history_help"),

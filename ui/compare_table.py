@@ -10,11 +10,12 @@ import streamlit as st
 
 from agent.verdict import percent
 from services.comparisons import COLUMNS, Column, Comparison
+from services.schema import Calibration, VariantName
 from ui.compare_cards import cards
 from ui.compare_counts import Row, change, tally
 from ui.report_html import SIGNS
 from ui.session import open_report, words
-from ui.wording import plain
+from ui.wording import minute, plain
 
 if TYPE_CHECKING:
     from services.model_service import ModelService
@@ -120,19 +121,23 @@ def _tally(found: Sequence[Row], column: Column) -> None:
 
 def _base_only_votes(comparison: Comparison, service: ModelService) -> bool:
     """Whether the rule gives the base's score no weight: else it would look as if the base had recognised something."""
-    if comparison.profile != service.profile.name or not service.loaded:
-        return False
-    fitted = service.calibration(comparison.retrieval, "base", None)
+    fitted = _rule(comparison, service, "base")
     return fitted is not None and fitted.weight_vlm == 0.0 and fitted.weight_vote > 0.0
 
 
 def _other_rules(comparison: Comparison, service: ModelService) -> bool:
     """Whether the base was judged by a calibrated rule and the adapter, which has none, by its score alone: then the
     verdicts that are counted do not say which of the two sees more."""
-    if comparison.profile != service.profile.name or not service.loaded or comparison.adapter is None:
+    if comparison.adapter is None:
         return False
-    base = service.calibration(comparison.retrieval, "base", None)
-    return base is not None and service.calibration(comparison.retrieval, "tuned", comparison.adapter) is None
+    return _rule(comparison, service, "base") is not None and _rule(comparison, service, "tuned") is None
+
+
+def _rule(comparison: Comparison, service: ModelService, variant: VariantName) -> Calibration | None:
+    """The calibrated rule that ``variant`` was judged by; None where there is none, or none is known here."""
+    if comparison.profile != service.profile.name or not service.loaded:
+        return None
+    return service.calibration(comparison.retrieval, variant, comparison.adapter if variant == "tuned" else None)
 
 
 def _cell(row: Row, column: Column) -> str:
@@ -168,5 +173,5 @@ def _inline(jpeg: bytes | None) -> str | None:
 
 def title(comparison: Comparison) -> str:
     """How the screen names it: its size and when it was begun."""
-    when = comparison.created_at[:16].replace("T", " ")
+    when = minute(comparison.created_at)
     return plain(words()("compare.heading", count=len(comparison.items), when=when))

@@ -11,7 +11,7 @@ from agent.verdict import counting, percent
 from services.schema import DEGRADATION_WORDS, AnyVerdict
 from ui.quality_view import severity
 from ui.session import desk, guarded, open_report, service_or_note, words
-from ui.wording import plain, size
+from ui.wording import minute, plain, size
 
 if TYPE_CHECKING:
     from services.history import Past
@@ -72,7 +72,7 @@ def _row(past: Past, service: ModelService) -> None:
         checked = w("history.confirmed", label=w(f"label.{past.feedback}")) if past.feedback else ""
         with st.container(width="stretch", gap="xsmall"):
             st.markdown(f"**{w('verdict.' + past.verdict)}** · {plain(past.clip_name)}")
-            when = w("history.when", when=past.created_at[:16].replace("T", " "))
+            when = w("history.when", when=minute(past.created_at))
             st.caption(f"{when} · {figure} {checked}" if figure else f"{when} {checked}")
         if st.button(w("history.open"), key=f"open_{past.id}", type="primary"):
             open_report(past.id)

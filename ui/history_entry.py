@@ -55,6 +55,11 @@ class Entry:
             return verdict
         return "normal" if verdict == "clean" else "mounting"
 
+    @property
+    def voted(self) -> str:
+        """The neighbours' vote as whole per cent, for where there is one."""
+        return f"{(self.vote or 0.0) * 100:.0f} %"
+
     def beside(self, variant: Variant) -> Variant | None:
         """The other variant that answered; None where there is none."""
         others = (other for other in self.report["variants"] if other is not variant and not other["error"])

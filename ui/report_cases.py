@@ -31,7 +31,7 @@ def show(past: Entry, service: ModelService, current: Desk) -> None:
             with column, st.container(border=True):
                 _case(hit, service, current)
         if past.vote is not None:
-            st.markdown(w("cases.vote", percent=f"{past.vote * 100:.0f} %"))
+            st.markdown(w("cases.vote", percent=past.voted))
         if others:
             panel = st.expander(w("cases.others", count=len(others)))
             with panel, st.grid("auto", min_column_width=140, key="voters") as grid:

@@ -14,7 +14,7 @@ from agent.verdict import BEYOND_PROBABILITY, percent
 from services.errors import HerdLensError
 from ui.history_entry import Entry
 from ui.markup import marked_difference, paragraph
-from ui.wording import Words, clock
+from ui.wording import Words, clock, minute
 
 if TYPE_CHECKING:
     from services.model_service import ModelService
@@ -34,6 +34,7 @@ def to_html(past: Entry, service: ModelService, w: Words) -> str:
     return _template().render(
         w=w,
         clock=clock,
+        minute=minute,
         percent=percent,
         past=past,
         report=report,

@@ -20,7 +20,7 @@ from ui.markup import bar, paragraph
 from ui.report_html import to_html
 from ui.session import guarded, words
 from ui.side_by_side import Badge, side_by_side
-from ui.wording import clock, plain
+from ui.wording import clock, minute, plain
 
 if TYPE_CHECKING:
     from services.model_service import ModelService
@@ -203,7 +203,7 @@ def details(past: Entry) -> None:
                 for name in STEP_SECONDS
                 if name in report["timings"]
             ),
-            (w("report.created"), report.get("created_at", "")[:16].replace("T", " ")),
+            (w("report.created"), minute(report.get("created_at", ""))),
             ("SHA-256", report["clip"]["sha256"]),
         ]
         st.table({w("about.item"): [row[0] for row in rows], w("about.value"): [plain(row[1]) for row in rows]})

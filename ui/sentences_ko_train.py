@@ -4,8 +4,10 @@ from __future__ import annotations
 
 SENTENCES: tuple[tuple[str, str], ...] = (
     (
-        r"There is nothing to learn from yet; say under an analysis what its clip shows, or add clips to the library\.",
-        "아직 배울 영상이 없습니다. 분석 결과 아래에서 실제로 무엇이었는지 알려 주거나 참고 영상을 추가하세요.",
+        r"No clips are chosen yet\. Choose others above, draw practice clips, say under an analysis what its clip "
+        r"shows, or add clips to the library\.",
+        "아직 고른 영상이 없습니다. 위에서 다른 영상을 고르거나, 연습 영상을 그리거나, 분석 결과 아래에서 영상이 "
+        "무엇을 보여 주는지 알려 주거나, 참고 영상에 추가하세요.",
     ),
     (
         r"All (\d+) clips show (mounting|normal); training needs clips of both kinds, so add (mounting|normal) ones\.",

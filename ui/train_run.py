@@ -15,7 +15,7 @@ from ui.compare_intake import ADAPTER_KEY
 from ui.intake import prefer_adapter
 from ui.markup import scroll_up
 from ui.session import guarded, words
-from ui.wording import clock, plain
+from ui.wording import clock, minute, plain
 
 if TYPE_CHECKING:
     from services.model_service import ModelService
@@ -63,7 +63,7 @@ def _panel(service: ModelService, run: RunView) -> None:
         mounting=run.clips.get("mounting", 0),
         normal=run.clips.get("normal", 0),
         profile=plain(str(run.settings["profile"])),
-        when=run.created_at[:16].replace("T", " "),
+        when=minute(run.created_at),
     )
     if run.started_from is not None:
         facts = f"{facts} · {w('train.began_with', name=plain(run.started_from))}"

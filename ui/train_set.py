@@ -53,7 +53,7 @@ def choose(current: Desk, service: ModelService) -> tuple[list[TrainingClip], bo
         require_trainable(clips)
     except InputError as error:
         trainable = False
-        st.info(plain(w.sentence(str(error))) if clips else w("train.no_clips"), icon=":material/info:")
+        st.info(plain(w.sentence(str(error))), icon=":material/info:")
     _pictures(current, clips)
     with guarded():
         _practice(service)

@@ -69,6 +69,15 @@ def plain(text: str) -> str:
     return _LINE_START.sub(r"\1\\\2", _DIRECTIVE.sub(r"\\:", escaped))
 
 
+def minute(created_at: str) -> str:
+    """An ISO time to the minute, as UTC that the text beside it names.
+
+    >>> minute("2026-11-30T03:22:03+00:00")
+    '2026-11-30 03:22'
+    """
+    return created_at[:16].replace("T", " ")
+
+
 def clock(seconds: float) -> str:
     """Seconds as a person reads them on a player: ``0:07.8``, ``12:05``, ``1:02:03``.
 

@@ -75,10 +75,6 @@ WORDS: dict[str, str] = {
     "train.held_loss": "Held-out loss",
     "train.held_right": "Balanced accuracy",
     "train.held_right_help": "On {count} clips that are held out of training.",
-    "train.no_clips": (
-        "No clips are chosen yet. Choose others above, draw practice clips, say under an analysis what its clip shows, "
-        "or add clips to the library."
-    ),
     "train.series": "Clips",
     "train.series_loss": "training",
     "train.series_held": "held out",

@@ -75,10 +75,6 @@ WORDS: dict[str, str] = {
     "train.held_loss": "떼어 둔 영상 손실",
     "train.held_right": "균형 정확도",
     "train.held_right_help": "학습에서 떼어 둔 영상 {count}개에서 잰 값입니다.",
-    "train.no_clips": (
-        "아직 고른 영상이 없습니다. 위에서 다른 영상을 고르거나, 연습 영상을 그리거나, 분석 결과 아래에서 영상이 "
-        "무엇을 보여 주는지 알려 주거나, 참고 영상에 추가하세요."
-    ),
     "train.series": "영상",
     "train.series_loss": "학습 영상",
     "train.series_held": "떼어 둔 영상",

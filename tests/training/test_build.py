@@ -18,7 +18,7 @@ from training.demo import stages
 from training.demo.build import LANES, MINUTES, build, grouped, minutes
 from training.demo.bundle import Bundle
 from training.demo.card import TIMES
-from training.demo.figures import FILES, MEASURED_WITH, OF, TITLES, Figures, begin_anew, keep, unchanged
+from training.demo.figures_file import FILES, MEASURED_WITH, OF, TITLES, Figures, begin_anew, keep, unchanged
 from training.demo.harvest import Stored
 from training.demo.stages import STAGES
 

@@ -16,7 +16,7 @@ from services.settings import ROOT
 from training.demo import known_answers
 from training.demo.bundle import Bundle
 from training.demo.card import _table
-from training.demo.figures import MEASURED_WITH, measured_with
+from training.demo.figures_file import MEASURED_WITH, measured_with
 from training.demo.stages import digests
 
 DEMO = ROOT / "assets" / "demo"

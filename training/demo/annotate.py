@@ -103,7 +103,7 @@ def annotation(plan: ClipPlan, video: str) -> dict[str, Any]:
 
 
 def told(plan: ClipPlan, video: str) -> dict[str, Any]:
-    """The annotation without the criteria, which take a sixth of a training clip's time and no stage reads."""
+    """The annotation without the criteria, which take time and no stage reads."""
     seen = visible(plan)
     behaviours = [
         {"animal": n, "behaviour": s.behaviour, "start_s": s.start_s, "end_s": s.end_s}

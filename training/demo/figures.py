@@ -10,17 +10,13 @@ on three times as many clips of new viewpoints; the build leaves it out, for tim
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -37,6 +33,18 @@ from training.demo.annotate import LIGHTS, NUMBERS
 from training.demo.bundle import BUNDLE, Bundle, Seen
 from training.demo.cache import features, features_of
 from training.demo.calibrate import F64
+from training.demo.figures_file import (
+    BUILT,
+    MORE,
+    ROWS,
+    SHORTCUT,
+    TITLES,
+    TOWER,
+    Figures,
+    keep,
+    measured_with,
+    unchanged,
+)
 from training.demo.general import QUESTIONS, asked
 from training.demo.harvest import WORK
 from training.demo.novelty_fit import recoded
@@ -47,25 +55,6 @@ from training.demo.video_mae import span_vectors
 from training.demo.writing import written
 
 SHORT = ("brief", "failed", "hidden")
-TITLES = {
-    "test": "training viewpoints",
-    "new": "new viewpoints",
-    "second": "second style",
-    "more": "new viewpoints, more clips",
-}
-TABLED = tuple(TITLES)
-"""Sets that there are figures of; the build measures the first three."""
-ROWS = dict[str, str]
-
-
-@dataclass
-class Figures:
-    """Tables by title; each row is a name and what was measured."""
-
-    tables: dict[str, ROWS] = field(default_factory=dict)
-
-    def add(self, table: str, row: str, value: object) -> None:
-        self.tables.setdefault(table, {})[row] = value if isinstance(value, str) else str(value)
 
 
 def mounting(figures: Figures, bundle: Bundle, name: str, seen: Seen, title: str) -> None:
@@ -299,7 +288,7 @@ def measured(bundle: Bundle, sets: Sequence[str], there: Mapping[str, ROWS]) -> 
 
     for name in sets:
         seen, title = bundle.seen(name), TITLES[name]
-        if name == "more":
+        if name == MORE:
             by_kind(figures, bundle, name, seen, f"Mounting, {title}")
             continue
         mounting(figures, bundle, name, seen, f"Mounting, {title}")
@@ -323,74 +312,11 @@ def measured(bundle: Bundle, sets: Sequence[str], there: Mapping[str, ROWS]) -> 
     return figures
 
 
-FILES = {
-    "base": "base/model.safetensors",
-    "mounting adapter": "adapters/mounting/adapter_model.safetensors",
-    "quality adapter": "adapters/quality/adapter_model.safetensors",
-    "embedder": "embedder/model.safetensors",
-    "novelty": "embedder/novelty/novelty.safetensors",
-    "calibration": "calibration.json",
-}
-TOWER, SHORTCUT = "Tower, read by a logistic regression", "Label without the behaviour"
-OF = {
-    "Base, general questions": ("base",),
-    "Base, captions": ("base",),
-    TOWER: ("base",),
-    "Embedder": ("embedder",),
-    "Picture quality": ("base", "quality adapter"),
-    SHORTCUT: (),
-}
-"""Files that decide what a table says, by how its title begins; any other table is of all of them."""
-MEASURED_WITH = "Measured with"
-
-
-def measured_with(folder: Path) -> ROWS:
-    """Digests of the files that the figures are of."""
-    return {name: hashlib.sha256((folder / file).read_bytes()).hexdigest()[:16] for name, file in FILES.items()}
-
-
-def unchanged(folder: Path) -> dict[str, ROWS]:
-    """The tables of ``figures.json`` that are of the files that are there now. That the clips are the same is not
-    looked at: after a change of the renderer everything has to be measured."""
-    path = folder / "figures.json"
-    known: dict[str, ROWS] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    before, now = known.pop(MEASURED_WITH, {}), measured_with(folder)
-    same = {name for name in FILES if before.get(name) == now[name]}
-    return {title: rows for title, rows in known.items() if same.issuperset(_files_of(title))}
-
-
-def _files_of(title: str) -> Iterable[str]:
-    return next((files for beginning, files in OF.items() if title.startswith(beginning)), FILES)
-
-
-def keep(figures: Figures, folder: Path) -> None:
-    """Write ``figures.json``; tables and rows that were not measured this time stay, in the order of the whole run,
-    unless they are of other files than those that are there now."""
-    with FileLock(folder / ".figures.lock"):
-        known = {MEASURED_WITH: measured_with(folder), **unchanged(folder)}
-        for title, rows in figures.tables.items():
-            known.setdefault(title, {}).update(rows)
-        firsts = ("Mounting, training", "Mounting, new", "Mounting", "Tuned", "Whole", "Embedder", "Tower", "Base")
-        known = dict(
-            sorted(known.items(), key=lambda row: next((i for i, f in enumerate(firsts) if row[0].startswith(f)), 9))
-        )
-        (folder / "figures.json").write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    (folder / ".figures.lock").unlink(missing_ok=True)
-
-
-def begin_anew(folder: Path) -> None:
-    """Forget every table, but not those that the build leaves out as long as they are of the files that are there."""
-    left = {title: rows for title, rows in unchanged(folder).items() if TITLES["more"] in title}
-    (folder / "figures.json").unlink(missing_ok=True)
-    if left:
-        keep(Figures(left), folder)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the card's figures on held-out seeds.")
     parser.add_argument("--bundle", type=Path, default=BUNDLE)
     parser.add_argument("--work", type=Path, default=WORK)
-    parser.add_argument("--sets", nargs="+", default=TABLED[:3], choices=TABLED)
+    parser.add_argument("--sets", nargs="+", default=BUILT, choices=list(TITLES))
     parser.add_argument("--scale", type=float, default=1.0, help="as the build's")
     parser.add_argument(
         "--changed",

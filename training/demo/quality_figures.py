@@ -26,7 +26,7 @@ from services.schema import DEGRADATION_WORDS, Grade, Report, Request, Sampling
 from services.video import VideoReader
 from training.demo.bundle import BUNDLE, Bundle, reported
 from training.demo.degrade import degrade
-from training.demo.figures import Figures, keep
+from training.demo.figures_file import Figures, keep
 from training.demo.harvest import WORK
 from training.demo.progress import Progress
 from training.demo.quality_answers import grade

@@ -26,7 +26,7 @@ from training.demo.adapter import fine_tune, go_on_with_cases, taught_reason, wh
 from training.demo.bundle import Bundle
 from training.demo.cache import features
 from training.demo.calibrate import fit, write
-from training.demo.figures import begin_anew
+from training.demo.figures_file import begin_anew
 from training.demo.references import reason_of
 from training.demo.scoring import MODES, VARIANTS, probabilities
 from training.demo.together import ONE_THREAD, launch
